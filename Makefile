@@ -1,0 +1,109 @@
+# Everything runs from .venv, which is made from requirements.lock. `make help` lists the targets.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+IS_SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
+PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
+	if $$candidate -c '$(IS_SUPPORTED)' 2>/dev/null; then echo $$candidate; exit; fi; done; echo python3)
+PYTEST_ARGS ?= -n auto --dist worksteal
+
+BIN := .venv/bin
+# .locked holds the place the environment was made for: its scripts carry absolute paths, so a
+# checkout that was moved or copied, or whose Python is gone, needs a new one.
+LOCKED := .venv/.locked
+INSTALLED := .venv/.installed
+
+# The models are jinja; the migrations name the source schema with a psql variable.
+sqlfluff = \
+	models=$$(find models tests/dbt -name '*.sql' 2>/dev/null); \
+	test -z "$$models" || $(BIN)/sqlfluff $(1) $(SQLFLUFF_ARGS) $$models || exit 1; \
+	migrations=$$(find fiml -name '*.sql'); \
+	test -z "$$migrations" || $(BIN)/sqlfluff $(1) $(SQLFLUFF_ARGS) --templater placeholder $$migrations
+SQLFLUFF_ARGS := --disable-progress-bar
+
+export DO_NOT_TRACK := 1
+export DBT_SEND_ANONYMOUS_USAGE_STATS := false
+export DAGSTER_DISABLE_TELEMETRY := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+export PIP_ROOT_USER_ACTION := ignore
+export PIP_USER := 0
+unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
+
+ifneq ($(wildcard $(LOCKED)),)
+ifneq ($(shell $(BIN)/python -c 'print(open("$(LOCKED)").read().strip())' 2>/dev/null),$(CURDIR))
+.PHONY: $(LOCKED)
+endif
+endif
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: install
+install: $(INSTALLED) ## make .venv with everything in it
+	@:
+
+$(LOCKED): requirements.lock
+	@$(PYTHON) -c '$(IS_SUPPORTED)' 2>/dev/null || { \
+		echo "session-analytics needs Python 3.11, 3.12, 3.13 or 3.14; '$(PYTHON)' is" \
+			"$$($(PYTHON) --version 2>/dev/null | head -n 1 | grep . || echo 'not there')." \
+			"Name another one: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	@echo "Installing into .venv; this takes about a minute."
+	@rm -rf .venv
+	@$(PYTHON) -m venv .venv >/dev/null || { \
+		rm -rf .venv; \
+		echo "'$(PYTHON) -m venv' does not work here. On Debian and Ubuntu: apt install python3-venv" >&2; \
+		exit 1; }
+	@$(BIN)/python -m pip install -qq --no-deps --require-hashes -r requirements.lock
+	@echo '$(CURDIR)' > $@
+
+$(INSTALLED): $(LOCKED) pyproject.toml
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+.PHONY: demo
+demo: install ## fill a local database with sample history and read it
+	@$(BIN)/session-analytics demo
+
+.PHONY: dagster
+dagster: install ## the orchestration's web interface on the local database
+	@$(BIN)/session-analytics dagster
+
+.PHONY: test
+test: lint ## lint and all tests that take seconds
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: test-long
+test-long: install ## all tests, with more and larger random cases
+	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest $(PYTEST_ARGS) -m "long or not long"
+
+.PHONY: lint
+lint: install ## ruff, mypy, sqlfluff
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/mypy
+	@$(call sqlfluff,lint)
+
+.PHONY: format
+format: install ## let ruff and sqlfluff repair what they can
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+	@$(call sqlfluff,fix)
+
+.PHONY: lock
+lock: ## resolve pyproject.toml again into requirements.lock (needs uv; UPGRADE=1 for newer versions)
+	@command -v uv >/dev/null || { echo "make lock needs uv; nothing else does." >&2; exit 1; }
+	@uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
+		--no-emit-index-url --no-strip-extras --no-annotate --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) \
+		--output-file requirements.lock pyproject.toml
+
+.PHONY: clean
+clean: ## remove what the other targets made, the local database included
+	@test ! -x $(BIN)/python || $(BIN)/python -c \
+		'from fiml.local_server import remove_local_servers; remove_local_servers()'
+	@rm -rf .venv .session-analytics .mypy_cache .ruff_cache .pytest_cache .hypothesis target logs
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Session analytics on PostgreSQL."""

@@ -1,0 +1,118 @@
+"""Every exception that this package raises on purpose.
+
+::
+
+    SessionAnalyticsError
+    ├── InvalidArgumentError (ValueError)      an argument is not of the documented kind
+    │   ├── InvalidDaysError
+    │   ├── InvalidUserIdError
+    │   ├── UnknownSessionTypeError
+    │   └── UnsupportedExportFormatError
+    ├── SettingsError (ValueError)             an environment variable does not parse
+    ├── SessionNotFoundError (LookupError)     no session has this id
+    ├── SessionArchivedError                   the session has ended and cannot be changed
+    ├── ErasedUserError                        the user was erased and cannot be written again
+    ├── DatabaseError                          the database did not answer the question
+    │   ├── DatabaseUnavailableError           it cannot be reached, or it broke the connection
+    │   ├── DeadlineExceededError (TimeoutError)
+    │   ├── PoolExhaustedError                 no connection became free in time
+    │   └── SchemaVersionError                 not migrated, or by another version of this package
+    ├── BuildError                             a dbt build did not succeed
+    ├── ReconciliationError                    a mart does not hold what the source says
+    └── LocalServerError                       no PostgreSQL server could be started here
+
+Messages say what was given, what is allowed and what to do. None carries a user id or a password.
+"""
+
+__all__ = [
+    "BuildError",
+    "DatabaseError",
+    "DatabaseUnavailableError",
+    "DeadlineExceededError",
+    "ErasedUserError",
+    "InvalidArgumentError",
+    "InvalidDaysError",
+    "InvalidUserIdError",
+    "LocalServerError",
+    "PoolExhaustedError",
+    "ReconciliationError",
+    "SchemaVersionError",
+    "SessionAnalyticsError",
+    "SessionArchivedError",
+    "SessionNotFoundError",
+    "SettingsError",
+    "UnknownSessionTypeError",
+    "UnsupportedExportFormatError",
+]
+
+
+class SessionAnalyticsError(Exception):
+    """Base of all errors of this package."""
+
+
+class InvalidArgumentError(SessionAnalyticsError, ValueError):
+    """An argument is not of the documented kind; nothing was sent to the database."""
+
+
+class InvalidDaysError(InvalidArgumentError):
+    """`days` is not an integer from 1 to 3650."""
+
+
+class InvalidUserIdError(InvalidArgumentError):
+    """A user id is empty, over-long, holds a NUL character or is no string."""
+
+
+class UnknownSessionTypeError(InvalidArgumentError):
+    """A session type is none of the known ones."""
+
+
+class UnsupportedExportFormatError(InvalidArgumentError):
+    """An export format is none of the supported ones."""
+
+
+class SettingsError(SessionAnalyticsError, ValueError):
+    """An environment variable does not parse."""
+
+
+class SessionNotFoundError(SessionAnalyticsError, LookupError):
+    """No session has this id."""
+
+
+class SessionArchivedError(SessionAnalyticsError):
+    """The session has ended; nothing of it changes any more."""
+
+
+class ErasedUserError(SessionAnalyticsError):
+    """The user was erased; rows of theirs cannot be written again."""
+
+
+class DatabaseError(SessionAnalyticsError):
+    """The database did not answer the question."""
+
+
+class DatabaseUnavailableError(DatabaseError):
+    """The database cannot be reached, or it broke the connection."""
+
+
+class DeadlineExceededError(DatabaseError, TimeoutError):
+    """The answer did not come within the deadline."""
+
+
+class PoolExhaustedError(DatabaseError):
+    """No connection of the pool became free within the deadline."""
+
+
+class SchemaVersionError(DatabaseError):
+    """The database is not migrated, or was migrated by another version of this package."""
+
+
+class BuildError(SessionAnalyticsError):
+    """A dbt build did not succeed."""
+
+
+class ReconciliationError(SessionAnalyticsError):
+    """A mart does not hold what the source says."""
+
+
+class LocalServerError(SessionAnalyticsError):
+    """No PostgreSQL server could be started on this machine."""

@@ -1,0 +1,124 @@
+"""The PostgreSQL server of the tests, and throw-away databases on it."""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from fiml.local_server import local_server, remove_local_server
+from fiml.sessions.migrations import migrate
+
+# The workers of pytest-xdist inherit it and so share one server.
+_HOME_VARIABLE = "SESSION_ANALYTICS_TEST_SERVER_HOME"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _is_worker(config) or "DATABASE_URL" in os.environ:
+        return
+    # pytest's own folders are closed to the user that the server of root runs under.
+    home = Path(tempfile.mkdtemp(prefix="session-analytics-tests-"))
+    home.chmod(0o711)
+    os.environ[_HOME_VARIABLE] = str(home)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _is_worker(config):
+        return
+    home = os.environ.pop(_HOME_VARIABLE, None)
+    if home is not None:
+        remove_local_server(Path(home))
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+class Server:
+    """A server on which the tests may make databases."""
+
+    def __init__(self, maintenance_conninfo: str) -> None:
+        self.maintenance_conninfo = maintenance_conninfo
+
+    def conninfo(self, dbname: str) -> str:
+        given = self.maintenance_conninfo
+        if given.startswith(("postgresql://", "postgres://")):
+            return urlunsplit(urlsplit(given)._replace(path=f"/{dbname}"))
+        return make_conninfo(given, dbname=dbname)
+
+    def create_database(self, template: str | None = None) -> str:
+        """Return the name of a new database, a copy of `template` when one is named."""
+        name = f"session_analytics_test_{uuid.uuid4().hex}"
+        statement = sql.SQL("create database {}").format(sql.Identifier(name))
+        if template is not None:
+            statement += sql.SQL(" template {}").format(sql.Identifier(template))
+        self._run(statement)
+        return name
+
+    def drop_database(self, name: str) -> None:
+        self._run(
+            sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)),
+        )
+
+    def _run(self, statement: sql.Composable) -> None:
+        with psycopg.connect(self.maintenance_conninfo, autocommit=True) as connection:
+            connection.execute(statement)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """The server of DATABASE_URL, else one of the test run's own."""
+    given = os.environ.get("DATABASE_URL")
+    if given is not None:
+        yield Server(given)
+        return
+    with local_server(Path(os.environ[_HOME_VARIABLE]) / "server", durable=False) as own:
+        yield Server(own.conninfo())
+
+
+@pytest.fixture
+def make_database(server: Server) -> Iterator[Callable[..., str]]:
+    """Makes databases that live as long as the test: `make_database(template=None) -> conninfo`."""
+    with ExitStack() as stack:
+
+        def make(template: str | None = None) -> str:
+            name = server.create_database(template)
+            stack.callback(server.drop_database, name)
+            return server.conninfo(name)
+
+        yield make
+
+
+@pytest.fixture
+def empty_database(make_database: Callable[..., str]) -> str:
+    """The conninfo of a database with nothing in it."""
+    return make_database()
+
+
+@pytest.fixture(scope="session")
+def migrated_template(server: Server) -> Iterator[str]:
+    """The name of a migrated database to copy; nothing may stay connected to it."""
+    name = server.create_database()
+    try:
+        migrate(server.conninfo(name))
+        yield name
+    finally:
+        server.drop_database(name)
+
+
+@pytest.fixture
+def migrated_database(make_database: Callable[..., str], migrated_template: str) -> str:
+    """The conninfo of a migrated database without a row in it."""
+    return make_database(migrated_template)
