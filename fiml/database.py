@@ -1,0 +1,265 @@
+"""The one door to PostgreSQL: a pool, a deadline for each call, and typed errors."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, Self, TypeAlias, TypeVar
+
+import psycopg
+from psycopg import errors as pg_errors
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from fiml.errors import (
+    DatabaseError,
+    DatabaseUnavailableError,
+    DeadlineExceededError,
+    ErasedUserError,
+    PoolExhaustedError,
+    SchemaVersionError,
+    SessionAnalyticsError,
+)
+from fiml.sessions.migrations import MIGRATIONS
+from fiml.settings import Settings
+
+__all__ = ["Connection", "Database"]
+
+Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
+T = TypeVar("T")
+
+_ERASED_USER: Final = "FA001"
+_RETRIED = (pg_errors.SerializationFailure, pg_errors.DeadlockDetected)
+_NOT_INSTALLED = (
+    pg_errors.UndefinedTable,
+    pg_errors.UndefinedColumn,
+    pg_errors.UndefinedFunction,
+    pg_errors.InvalidSchemaName,
+)
+_HOW_TO_MIGRATE: Final = "run `session-analytics migrate`"
+
+# JIT costs a hundred times what these statements do; a generic plan is made once for a connection.
+_CONFIGURE: Final = """
+select
+    set_config('jit', 'off', false),
+    set_config('plan_cache_mode', 'force_generic_plan', false),
+    set_config('TimeZone', 'UTC', false),
+    set_config('statement_timeout', %(timeout_ms)s, false),
+    set_config('idle_in_transaction_session_timeout', %(idle_ms)s, false)
+"""
+
+
+class Database:
+    """A pool of connections to one migrated database.
+
+    A call that does not end within its deadline raises `DeadlineExceededError` there and then;
+    what is left of it (telling the server to stop) goes on behind, and the connection returns to
+    the pool when it is clean.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Read settings from the environment unless given; nothing is connected yet."""
+        self.settings = settings if settings is not None else Settings.from_environment()
+        self._pool: AsyncConnectionPool[Connection] | None = None
+        self._connections_in_use = 0
+        self._abandoned: set[asyncio.Task[Any]] = set()
+
+    async def open(self) -> None:
+        """Connect, and check that the database is at this package's version.
+
+        Raises:
+            DatabaseUnavailableError: the server cannot be reached or refused the login.
+            SchemaVersionError: the database is not migrated, or by another version.
+        """
+        if self._pool is not None:
+            return
+        timeout = self.settings.timeout_seconds
+        conninfo = make_conninfo(
+            self.settings.conninfo,
+            application_name="session-analytics",
+            connect_timeout=max(2, int(timeout)),
+            tcp_user_timeout=int(timeout * 1000),
+        )
+        await self._within(timeout, self._check_version(conninfo))
+        pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            conninfo,
+            min_size=0,
+            max_size=self.settings.pool_size,
+            open=False,
+            timeout=timeout,
+            kwargs={"autocommit": True, "prepare_threshold": 0},
+            configure=self._configure,
+            name="session-analytics",
+        )
+        await pool.open()
+        self._pool = pool
+
+    async def close(self) -> None:
+        """Close every connection; calls under way are cancelled."""
+        pool, self._pool = self._pool, None
+        if self._abandoned:
+            await asyncio.wait(self._abandoned, timeout=self.settings.timeout_seconds)
+        if pool is not None:
+            await pool.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def run(
+        self,
+        work: Callable[[Connection], Awaitable[T]],
+        *,
+        is_read: bool = False,
+        timeout: float | None = None,
+    ) -> T:
+        """Do `work` with a connection in autocommit, within a deadline, and return its result.
+
+        A deadlock or a serialization failure is tried again: `work` must keep what belongs together
+        in one transaction. A read is also tried again where the connection turns out to be broken.
+
+        Args:
+            work: receives a connection; must not keep it.
+            is_read: `work` changes nothing, so that doing it twice is harmless.
+            timeout: seconds, waiting for a connection included; default: the settings' deadline.
+
+        Raises:
+            DatabaseUnavailableError: the server cannot be reached, or broke the connection.
+            PoolExhaustedError: every connection was in use until the deadline.
+            DeadlineExceededError: `work` did not end in time.
+            SchemaVersionError: a table or function of this package is missing.
+            DatabaseError: any other refusal by the server.
+        """
+        seconds = self.settings.timeout_seconds if timeout is None else timeout
+        return await self._within(seconds, self._attempt(work, is_read, seconds))
+
+    async def _within(self, seconds: float, work: Awaitable[T]) -> T:
+        task = asyncio.ensure_future(work)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=seconds)
+        except asyncio.CancelledError:
+            self._abandon(task)
+            raise
+        if done:
+            return task.result()
+        self._abandon(task)
+        raise DeadlineExceededError(f"no answer within the deadline of {seconds:g} s")
+
+    def _abandon(self, task: asyncio.Future[Any]) -> None:
+        # Cancelling a statement may need seconds where the server does not answer: the caller,
+        # whose deadline has passed, does not wait for that.
+        task.cancel()
+        if isinstance(task, asyncio.Task):
+            self._abandoned.add(task)
+            task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._abandoned.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    async def _attempt(
+        self, work: Callable[[Connection], Awaitable[T]], is_read: bool, seconds: float
+    ) -> T:
+        attempts_left = self.settings.pool_size + 3
+        while True:
+            attempts_left -= 1
+            try:
+                async with self._connection(seconds) as connection:
+                    try:
+                        return await work(connection)
+                    except psycopg.OperationalError:
+                        is_broken = connection.broken or connection.closed
+                        if not (is_broken and is_read and attempts_left > 0):
+                            raise
+            except _RETRIED:
+                if attempts_left <= 0:
+                    raise
+                await asyncio.sleep(random.uniform(0.001, 0.02))  # noqa: S311
+            except psycopg.Error as error:
+                raise _typed(error) from error
+
+    @asynccontextmanager
+    async def _connection(self, seconds: float) -> AsyncIterator[Connection]:
+        pool = self._pool
+        if pool is None:
+            raise DatabaseError("this store is not initialised: `await store.initialize()` first")
+        try:
+            # A little less than the deadline, so that the error can say what was waited for.
+            connection = await pool.getconn(timeout=seconds * 0.95)
+        except PoolTimeout as error:
+            if self._connections_in_use >= self.settings.pool_size:
+                raise PoolExhaustedError(
+                    f"all {self.settings.pool_size} connections were in use for {seconds:g} s; "
+                    "raise SESSION_ANALYTICS_POOL_SIZE or call less at once"
+                ) from error
+            raise DatabaseUnavailableError(
+                f"no connection to the database within {seconds:g} s"
+            ) from error
+        self._connections_in_use += 1
+        try:
+            yield connection
+        finally:
+            self._connections_in_use -= 1
+            await pool.putconn(connection)
+
+    async def _configure(self, connection: Connection) -> None:
+        timeout_ms = str(int(self.settings.timeout_seconds * 1000))
+        await connection.execute(
+            _CONFIGURE, {"timeout_ms": timeout_ms, "idle_ms": str(2 * int(timeout_ms))}
+        )
+
+    async def _check_version(self, conninfo: str) -> None:
+        try:
+            async with await psycopg.AsyncConnection.connect(
+                conninfo, autocommit=True
+            ) as connection:
+                cursor = await connection.execute(
+                    "select max(version), (select source_schema from analytics.settings) "
+                    "from analytics.migrations"
+                )
+                row = await cursor.fetchone()
+        except psycopg.Error as error:
+            raise _typed(error) from error
+        version, source_schema = row or (None, None)
+        expected = MIGRATIONS[-1].version
+        if version != expected:
+            remedy = (
+                _HOW_TO_MIGRATE
+                if (version or 0) < expected
+                else "install the newer session-analytics"
+            )
+            raise SchemaVersionError(
+                f"the database is at version {version or 0}, this package needs {expected}; "
+                f"{remedy}"
+            )
+        if source_schema != self.settings.source_schema:
+            raise SchemaVersionError(
+                f"the database was installed for source schema {source_schema!r}, "
+                f"not {self.settings.source_schema!r}; set SESSION_ANALYTICS_SOURCE_SCHEMA to it"
+            )
+
+
+def _typed(error: psycopg.Error) -> SessionAnalyticsError:
+    if error.sqlstate == _ERASED_USER:
+        return ErasedUserError("this user was erased and cannot be written again")
+    if isinstance(error, pg_errors.QueryCanceled):
+        return DeadlineExceededError("the server stopped the statement at its time limit")
+    if isinstance(error, _NOT_INSTALLED):
+        return SchemaVersionError(f"the database lacks what this package needs; {_HOW_TO_MIGRATE}")
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        if isinstance(error, pg_errors.DiskFull | pg_errors.OutOfMemory):
+            return DatabaseError(f"the server ran out of something: {_first_line(error)}")
+        return DatabaseUnavailableError(f"the database did not answer: {_first_line(error)}")
+    return DatabaseError(f"the database refused: {_first_line(error)}")
+
+
+def _first_line(error: psycopg.Error) -> str:
+    # The primary message alone: the detail line of some errors quotes the row.
+    text = error.diag.message_primary or str(error)
+    return text.strip().splitlines()[0] if text.strip() else type(error).__name__

@@ -1,0 +1,1 @@
+"""Sessions: what an application writes, and the figures it reads back."""

@@ -1,0 +1,290 @@
+-- The marts, made here and empty so that no build ever creates, drops or renames one: dbt changes them by
+-- DML alone. Sums and counts only; neither an average nor a daily top 10 can be added up.
+
+create table marts.daily_session_stats (
+    activity_date date not null,
+    session_type text not null,
+    sessions bigint not null,
+    queries bigint not null,
+    duration_seconds bigint not null,
+    abandoned_sessions bigint not null,
+    completed_sessions bigint not null,
+    archived_sessions bigint not null,
+    set_aside_values bigint not null,
+    primary key (activity_date, session_type)
+);
+
+create table marts.daily_asset_counts (
+    activity_date date not null,
+    session_type text not null,
+    symbol text not null,
+    occurrences bigint not null,
+    primary key (activity_date, session_type, symbol)
+);
+
+create table marts.daily_tag_counts (
+    activity_date date not null,
+    session_type text not null,
+    tag text not null,
+    occurrences bigint not null,
+    primary key (activity_date, session_type, tag)
+);
+
+create table marts.daily_query_type_counts (
+    activity_date date not null,
+    session_type text not null,
+    query_type text not null,
+    queries bigint not null,
+    primary key (activity_date, session_type, query_type)
+);
+
+create table marts.daily_user_stats (
+    activity_date date not null,
+    user_key uuid not null,
+    session_type text not null,
+    sessions bigint not null,
+    queries bigint not null,
+    duration_seconds bigint not null,
+    abandoned_sessions bigint not null,
+    completed_sessions bigint not null,
+    archived_sessions bigint not null,
+    primary key (activity_date, user_key, session_type)
+);
+create index on marts.daily_user_stats (user_key, activity_date);
+
+-- A fold leaves keys whose sum became zero for one statement; these find them without a scan.
+create index daily_session_stats_zero on marts.daily_session_stats (activity_date) where
+sessions = 0 and queries = 0 and duration_seconds = 0 and abandoned_sessions = 0
+and completed_sessions = 0 and archived_sessions = 0 and set_aside_values = 0;
+create index daily_asset_counts_zero on marts.daily_asset_counts (activity_date) where occurrences = 0;
+create index daily_tag_counts_zero on marts.daily_tag_counts (activity_date) where occurrences = 0;
+create index daily_query_type_counts_zero on marts.daily_query_type_counts (activity_date) where queries = 0;
+create index daily_user_stats_zero on marts.daily_user_stats (activity_date) where
+sessions = 0 and queries = 0 and duration_seconds = 0 and abandoned_sessions = 0
+and completed_sessions = 0 and archived_sessions = 0;
+
+insert into analytics.watermarks (mart, system_identifier, feed_oid)
+select mart, analytics.system_identifier(), 'analytics.session_changes'::regclass::oid
+from unnest(array[
+    'daily_session_stats',
+    'daily_asset_counts',
+    'daily_tag_counts',
+    'daily_query_type_counts',
+    'daily_user_stats'
+]) as mart;
+
+-- Builds ----------------------------------------------------------------------------------------------------
+
+-- After a restore into another cluster, or another database, the feed's transaction ids mean nothing: every
+-- row of it is in the source already. Writers wait for the moment, so that none is lost in it.
+create function analytics.adopt_feed() returns boolean
+language plpgsql
+as $$
+begin
+    if not exists (
+        select from analytics.watermarks
+        where
+            system_identifier <> analytics.system_identifier()
+            or feed_oid <> 'analytics.session_changes'::regclass::oid
+    ) then
+        return false;
+    end if;
+    lock table analytics.session_changes in share row exclusive mode;
+    delete from analytics.session_changes;
+    delete from analytics.build_windows;
+    update analytics.watermarks
+    set
+        watermark = null,
+        previous_watermark = null,
+        system_identifier = analytics.system_identifier(),
+        feed_oid = 'analytics.session_changes'::regclass::oid;
+    return true;
+end
+$$;
+
+-- Windows are numbered under a lock taken before their snapshot, so that numbers are ordered as snapshots are:
+-- a mart that only moves to higher numbers never counts a row twice.
+create function analytics.open_window(run_id text) returns bigint
+language plpgsql
+as $$
+declare
+    opened bigint;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'a window must be opened in READ COMMITTED: its snapshot has to be newer than its lock';
+    end if;
+    if exists (
+        select from analytics.session_changes where xid = pg_current_xact_id_if_assigned()
+    ) then
+        raise exception 'a window cannot be opened in a transaction that wrote to the change feed';
+    end if;
+    lock table analytics.build_windows in share row exclusive mode;
+    perform analytics.adopt_feed();
+    select window_id into opened from analytics.build_windows where build_windows.run_id = open_window.run_id;
+    if opened is null then
+        insert into analytics.build_windows (run_id, upper_bound)
+        values (open_window.run_id, pg_current_snapshot())
+        returning window_id into opened;
+    end if;
+    return opened;
+end
+$$;
+
+-- A request that outlives the process that made it: the next fold of each mart, whoever runs it, starts from
+-- the source. So it can be overtaken, but never lost.
+create function analytics.request_rebuild() returns void
+language plpgsql
+as $$
+begin
+    perform from analytics.watermarks order by mart for update;
+    update analytics.watermarks set is_rebuild_requested = true;
+end
+$$;
+
+-- Locks the mart's watermark and says, in settings local to the transaction, what the model is to fold:
+-- the feed rows between the bounds, or (no lower bound) everything up to the upper one.
+create function analytics.begin_fold(mart text, run_id text) returns text
+language plpgsql
+as $$
+declare
+    state analytics.watermarks;
+    build_window analytics.build_windows;
+    lower_bound pg_snapshot;
+    upper_bound pg_snapshot;
+    outcome text := 'fold';
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'a fold must run in READ COMMITTED: it reads what the lock made it wait for';
+    end if;
+    select * into state from analytics.watermarks where watermarks.mart = begin_fold.mart for update;
+    if not found then
+        raise exception 'there is no mart called %', begin_fold.mart;
+    end if;
+    select * into build_window from analytics.build_windows where build_windows.run_id = begin_fold.run_id;
+    if not found then
+        raise exception 'run % opened no window', begin_fold.run_id
+            using hint = 'analytics.open_window(run_id) comes first; dbt does it in on-run-start.';
+    end if;
+    if build_window.window_id <= state.window_id and state.watermark is not null then
+        lower_bound := state.watermark;
+        upper_bound := state.watermark;
+        outcome := 'nothing to fold';
+    elsif state.watermark is null or state.is_rebuild_requested then
+        upper_bound := build_window.upper_bound;
+        outcome := 'rebuild';
+        perform analytics.assign_user_keys((select array_agg(distinct user_id) from analytics.session_facts));
+        -- Behind the horizon there is nothing left to rebuild a day from.
+        execute format('delete from marts.%I where activity_date >= $1', begin_fold.mart)
+            using (analytics.horizon() at time zone 'UTC')::date;
+    else
+        lower_bound := state.watermark;
+        upper_bound := build_window.upper_bound;
+    end if;
+    -- Compiling a fold costs a hundred times what a small one does.
+    perform
+        set_config('jit', 'off', true),
+        set_config('analytics.fold_mart', begin_fold.mart, true),
+        set_config('analytics.fold_window', build_window.window_id::text, true),
+        set_config('analytics.fold_outcome', outcome, true),
+        set_config('analytics.fold_lower', coalesce(lower_bound::text, ''), true),
+        set_config('analytics.fold_upper', upper_bound::text, true);
+    return outcome;
+end
+$$;
+
+create function analytics.end_fold(mart text) returns void
+language plpgsql
+as $$
+begin
+    if current_setting('analytics.fold_mart', true) is distinct from end_fold.mart then
+        raise exception 'no fold of % was begun in this transaction', end_fold.mart;
+    end if;
+    if current_setting('analytics.fold_outcome') <> 'nothing to fold' then
+        update analytics.watermarks
+        set
+            previous_watermark = nullif(current_setting('analytics.fold_lower'), '')::pg_snapshot,
+            watermark = current_setting('analytics.fold_upper')::pg_snapshot,
+            window_id = current_setting('analytics.fold_window')::bigint,
+            is_rebuild_requested = false,
+            folded_at = clock_timestamp()
+        where watermarks.mart = end_fold.mart;
+    end if;
+    perform set_config('analytics.fold_mart', '', true);
+end
+$$;
+
+-- What a model folds: as begin_fold said in this transaction, nothing outside of a fold.
+create function analytics.fold_bounds()
+returns table (lower_bound pg_snapshot, upper_bound pg_snapshot)
+language sql stable rows 1
+as $$
+    select
+        nullif(current_setting('analytics.fold_lower'), '')::pg_snapshot,
+        current_setting('analytics.fold_upper')::pg_snapshot
+    where coalesce(current_setting('analytics.fold_mart', true), '') <> ''
+$$;
+
+-- The days on which a mart is compared with the source: those that its last fold touched, or (where that is
+-- asked for, or the last fold was a rebuild) all of them from the horizon on, as one range.
+create function analytics.days_to_reconcile(mart text, is_every_day boolean)
+returns table (starts_at timestamptz, ends_before timestamptz)
+language sql stable rows 10
+as $$
+    select analytics.horizon(), 'infinity'::timestamptz
+    from analytics.mart_states
+    where
+        mart_states.mart = days_to_reconcile.mart
+        and (
+            is_every_day
+            or coalesce(current_setting('analytics.reconcile_every_day', true), '') = 'on'
+            or mart_states.previous_watermark is null
+        )
+    union all
+    select touched.day at time zone 'UTC', (touched.day + interval '1 day') at time zone 'UTC'
+    from (
+        select distinct date_trunc('day', session_changes.occurred_at at time zone 'UTC') as day
+        from analytics.mart_states
+        inner join analytics.session_changes
+            on
+                analytics.is_unseen(session_changes.xid, mart_states.previous_watermark)
+                and pg_visible_in_snapshot(session_changes.xid, mart_states.watermark)
+        where
+            mart_states.mart = days_to_reconcile.mart
+            and session_changes.occurred_at >= analytics.horizon()
+            and isfinite(session_changes.occurred_at)
+            and not is_every_day
+            and coalesce(current_setting('analytics.reconcile_every_day', true), '') <> 'on'
+    ) as touched
+$$;
+
+-- Feed rows that every mart holds, below a grace that is longer than the longest read.
+create function analytics.prune_changes(grace interval default '10 minutes') returns bigint
+language plpgsql
+as $$
+declare
+    bound pg_snapshot;
+    pruned bigint;
+begin
+    select build_windows.upper_bound into bound
+    from analytics.build_windows
+    where
+        build_windows.opened_at < clock_timestamp() - grace
+        and build_windows.window_id <= (
+            select min(case when mart_states.watermark is null then 0 else mart_states.window_id end)
+            from analytics.mart_states
+        )
+    order by build_windows.window_id desc
+    limit 1;
+    if bound is null then
+        return 0;
+    end if;
+    delete from analytics.session_changes
+    where xid < pg_snapshot_xmax(bound) and pg_visible_in_snapshot(xid, bound);
+    get diagnostics pruned = row_count;
+    delete from analytics.build_windows
+    where
+        opened_at < clock_timestamp() - greatest(grace, interval '7 days')
+        and window_id < (select min(watermarks.window_id) from analytics.watermarks);
+    return pruned;
+end
+$$;

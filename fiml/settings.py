@@ -1,0 +1,172 @@
+"""Settings, each with its name, default and meaning, read from the environment in one place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from fiml.errors import SettingsError
+
+__all__ = ["SETTINGS", "Setting", "Settings"]
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One environment variable."""
+
+    name: str
+    default: str
+    help: str
+
+
+SETTINGS = (
+    Setting(
+        "DATABASE_URL",
+        "",
+        "Where the sessions are: a postgresql:// URL or a libpq connection string. Without it, "
+        "libpq's own PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE and so on.",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_SOURCE_SCHEMA",
+        "public",
+        "Schema of the tables sessions and session_metrics.",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_POOL_SIZE",
+        "10",
+        "Most connections that one process keeps open.",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_TIMEOUT_SECONDS",
+        "5",
+        "Deadline of one call of the library, waiting for a connection included.",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_ARCHIVE_BATCH_SIZE",
+        "5000",
+        "Sessions archived in one transaction.",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_SCHEDULE",
+        "*/15 * * * *",
+        "When Dagster archives and builds (cron, UTC).",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_RECONCILE_SCHEDULE",
+        "17 3 * * *",
+        "When Dagster compares all days of all marts with the source (cron, UTC).",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_PROJECT_DIR",
+        "",
+        "Folder of dbt_project.yml; default: the checkout this package was installed from.",
+    ),
+)
+
+_DEFAULTS = {setting.name: setting.default for setting in SETTINGS}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one process.
+
+    Attributes:
+        conninfo: libpq connection string; empty means libpq's own environment variables.
+        source_schema: schema of the tables `sessions` and `session_metrics`.
+        pool_size: most connections kept open, at least 1.
+        timeout_seconds: deadline of one library call, above 0.
+        archive_batch_size: sessions archived in one transaction, at least 1.
+        schedule: cron expression of the archive-and-build job, UTC.
+        reconcile_schedule: cron expression of the full reconciliation, UTC.
+        project_dir: folder of `dbt_project.yml`.
+    """
+
+    conninfo: str = _DEFAULTS["DATABASE_URL"]
+    source_schema: str = _DEFAULTS["SESSION_ANALYTICS_SOURCE_SCHEMA"]
+    pool_size: int = int(_DEFAULTS["SESSION_ANALYTICS_POOL_SIZE"])
+    timeout_seconds: float = float(_DEFAULTS["SESSION_ANALYTICS_TIMEOUT_SECONDS"])
+    archive_batch_size: int = int(_DEFAULTS["SESSION_ANALYTICS_ARCHIVE_BATCH_SIZE"])
+    schedule: str = _DEFAULTS["SESSION_ANALYTICS_SCHEDULE"]
+    reconcile_schedule: str = _DEFAULTS["SESSION_ANALYTICS_RECONCILE_SCHEDULE"]
+    project_dir: Path = PROJECT_DIR
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read the settings, from `os.environ` by default.
+
+        Raises:
+            SettingsError: a variable does not parse; the message names it.
+        """
+        env = os.environ if environ is None else environ
+
+        def text(name: str) -> str:
+            return env.get(name) or _DEFAULTS[name]
+
+        return cls(
+            conninfo=_conninfo(text("DATABASE_URL")),
+            source_schema=text("SESSION_ANALYTICS_SOURCE_SCHEMA"),
+            pool_size=_whole_number(env, "SESSION_ANALYTICS_POOL_SIZE"),
+            timeout_seconds=_seconds(env, "SESSION_ANALYTICS_TIMEOUT_SECONDS"),
+            archive_batch_size=_whole_number(env, "SESSION_ANALYTICS_ARCHIVE_BATCH_SIZE"),
+            schedule=text("SESSION_ANALYTICS_SCHEDULE"),
+            reconcile_schedule=text("SESSION_ANALYTICS_RECONCILE_SCHEDULE"),
+            project_dir=Path(text("SESSION_ANALYTICS_PROJECT_DIR") or PROJECT_DIR),
+        )
+
+    def libpq_environment(self) -> dict[str, str]:
+        """The connection as libpq's PG* variables, which dbt's profile and psql read."""
+        given = conninfo_to_dict(self.conninfo)
+        names = {
+            "host": "PGHOST",
+            "port": "PGPORT",
+            "user": "PGUSER",
+            "password": "PGPASSWORD",
+            "dbname": "PGDATABASE",
+            "sslmode": "PGSSLMODE",
+            "sslrootcert": "PGSSLROOTCERT",
+            "sslcert": "PGSSLCERT",
+            "sslkey": "PGSSLKEY",
+        }
+        variables = {names[key]: str(value) for key, value in given.items() if key in names}
+        variables["SESSION_ANALYTICS_SOURCE_SCHEMA"] = self.source_schema
+        return variables
+
+
+def _conninfo(given: str) -> str:
+    import psycopg
+
+    # SQLAlchemy's spelling of a driver is not libpq's.
+    scheme, separator, rest = given.partition("://")
+    plain = scheme.partition("+")[0] + separator + rest
+    try:
+        return make_conninfo(plain)
+    except psycopg.ProgrammingError:
+        # What libpq says about it would show the password.
+        raise SettingsError(
+            "DATABASE_URL is no PostgreSQL connection string; "
+            "expected postgresql://user:password@host:port/database or libpq's key=value form"
+        ) from None
+
+
+def _whole_number(env: Mapping[str, str], name: str) -> int:
+    given = env.get(name) or _DEFAULTS[name]
+    if not (given.isascii() and given.isdigit() and 0 < int(given) <= 1_000_000):
+        raise SettingsError(f"{name} is {given!r}; expected an integer from 1 to 1000000")
+    return int(given)
+
+
+def _seconds(env: Mapping[str, str], name: str) -> float:
+    given = env.get(name) or _DEFAULTS[name]
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 86_400:
+        raise SettingsError(f"{name} is {given!r}; expected seconds, above 0 and up to 86400")
+    return seconds
