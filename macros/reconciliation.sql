@@ -1,0 +1,86 @@
+{#-
+  Compares a mart with the source, in one statement and so in one snapshot: what the mart holds plus the feed
+  rows it has not seen must be what the source rows add up to, on every day that is compared. Independent of
+  how the mart was folded. Returns a row for each key that differs, with what was expected and what was found.
+
+  Args:
+    mart: the relation.
+    keys: its key columns, activity_date first.
+    sums: its other columns, each with what one fact contributes to it (an expression on `facts`).
+    exploded: joins that turn a fact into rows of the mart's grain.
+    condition: which facts the mart is about.
+-#}
+{% macro reconciliation(mart, keys, sums, exploded="", condition="true") -%}
+with days as (
+
+    select * from analytics.days_to_reconcile('{{ mart.identifier }}', {{ var("reconcile_all_days") }})
+
+),
+
+unseen_changes as (
+
+    select session_changes.*
+    from analytics.mart_states
+    inner join {{ ref("stg_session_changes") }} as session_changes
+        on analytics.is_unseen(session_changes.xid, mart_states.watermark)
+    where mart_states.mart = '{{ mart.identifier }}'
+
+),
+
+counted as (
+
+    {% for part in [
+        {"from": "unseen_changes", "weight": "facts.sign", "is_source": "false"},
+        {"from": ref("int_session_facts"), "weight": "1", "is_source": "true"},
+    ] -%}
+    select
+        {{ part.is_source }} as is_source,
+        (facts.occurred_at at time zone 'UTC')::date as activity_date,
+        {% for key in keys if key != "activity_date" -%}
+        {{ key }},
+        {% endfor -%}
+        {% for sum, contribution in sums.items() -%}
+        {{ part.weight }} * ({{ contribution }})::bigint as {{ sum }}{{ "," if not loop.last }}
+        {% endfor -%}
+    from days
+    inner join {{ part.from }} as facts
+        on facts.occurred_at >= days.starts_at and facts.occurred_at < days.ends_before
+    {{ exploded }}
+    where {{ condition }} and isfinite(facts.occurred_at)
+    union all
+    {% endfor -%}
+    select
+        false as is_source,
+        {{ (keys + sums.keys() | list) | join(",\n        ") }}
+    from {{ mart }} as mart
+    where exists (
+        select from days
+        where
+            mart.activity_date >= (days.starts_at at time zone 'UTC')::date
+            and mart.activity_date < (days.ends_before at time zone 'UTC')::date
+    )
+
+),
+
+compared as (
+
+    select
+        {{ keys | join(",\n        ") }},
+        {% for sum in sums -%}
+        coalesce(sum({{ sum }}) filter (where is_source), 0) as expected_{{ sum }},
+        coalesce(sum({{ sum }}) filter (where not is_source), 0) as found_{{ sum }}{{ "," if not loop.last }}
+        {% endfor -%}
+    from counted
+    group by {{ keys | join(", ") }}
+
+)
+
+select
+    '{{ mart.identifier }}' as mart,
+    compared.*
+from compared
+where
+    {% for sum in sums -%}
+    expected_{{ sum }} <> found_{{ sum }}{{ " or " if not loop.last }}
+    {% endfor %}
+{%- endmacro %}

@@ -1,0 +1,11 @@
+{#-
+  Marts can be compared with each other at equal windows only: while another build is between two of them, or
+  after `--select` of one, there is nothing to compare.
+-#}
+{% macro at_equal_windows(model, whole) -%}
+    (
+        select count(distinct watermarks.window_id) = 1
+        from analytics.watermarks
+        where watermarks.mart in ('{{ model.identifier }}', '{{ whole.identifier }}')
+    )
+{%- endmacro %}

@@ -1,0 +1,21 @@
+with sessions as (
+
+    select * from {{ source("application", "sessions") }}
+
+),
+
+cleaned as (
+
+    select
+        sessions.id as session_id,
+        sessions.user_id::text as user_id,
+        sessions.type::text as session_type,
+        sessions.is_archived,
+        sessions.created_at,
+        sessions.expires_at,
+        sessions.archived_at
+    from sessions
+
+)
+
+select * from cleaned
