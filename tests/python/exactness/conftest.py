@@ -1,0 +1,72 @@
+"""A world for each test, on a database that was migrated once."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+import pytest
+from exactness.world import World
+
+from fiml.local_server import local_server, remove_local_server
+from fiml.local_server._binaries import find_binaries
+from fiml.settings import Settings
+from fiml.warehouse.project import Mart, load_marts
+
+
+@pytest.fixture(scope="session")
+def marts() -> tuple[Mart, ...]:
+    return load_marts(Settings.from_environment())
+
+
+@pytest.fixture
+def world(migrated_database: str, marts: tuple[Mart, ...]) -> Iterator[World]:
+    world = World(migrated_database, marts)
+    yield world
+    world.close()
+
+
+@pytest.fixture(params=["the same cluster", "another cluster"])
+def copy_database(
+    request: pytest.FixtureRequest,
+    world: World,
+    make_database: Callable[..., str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[], World]]:
+    """Dumps the world's database and restores it into an empty one, here or in another cluster."""
+    with ExitStack() as stack:
+
+        def copy() -> World:
+            if request.param == "the same cluster":
+                target = make_database()
+            else:
+                home = Path(tmp_path_factory.mktemp("another"))
+                # Its data may lie elsewhere, where the server's user can reach it.
+                stack.callback(remove_local_server, home / "server")
+                server = stack.enter_context(local_server(home / "server", durable=False))
+                target = server.conninfo("postgres")
+            dump_and_restore(world.conninfo, target)
+            copied = World(target, tuple(world.marts.values()))
+            stack.callback(copied.close)
+            return copied
+
+        yield copy
+
+
+def dump_and_restore(source: str, target: str) -> None:
+    with psycopg.connect(source) as connection:
+        major = connection.info.server_version // 10_000
+    # A dump is made by programs no older than its server, and read by a server no older than them.
+    folder = min(
+        (found for found in find_binaries() if found.major >= major), key=lambda found: found.major
+    ).folder
+    dumped = subprocess.run(
+        [folder / "pg_dump", "--no-owner", source], capture_output=True, check=True
+    )
+    subprocess.run(
+        [folder / "psql", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", target],
+        input=dumped.stdout,
+        capture_output=True,
+        check=True,
+    )

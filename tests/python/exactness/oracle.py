@@ -1,0 +1,165 @@
+"""The answer, computed naively in Python from nothing but the two source tables.
+
+Independent of the project's SQL on purpose: it reads whole tables in the snapshot of the connection
+it is given and knows the documented rules, not how anything is stored beside them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal, localcontext
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+LARGEST_COUNT = 2**31 - 1
+
+
+def read_source(connection: psycopg.Connection[Any]) -> dict[str, Any]:
+    """Both tables, every row, and the database's time, in the connection's transaction."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(
+            """
+            select
+                user_id, session_type, total_queries, duration_seconds, abandoned,
+                assets_analyzed::text as assets, query_type_summary::text as query_types,
+                tags::text as tags, extract(epoch from created_at)::text as at
+            from session_metrics
+            """
+        )
+        metrics = cursor.fetchall()
+        cursor.execute(
+            """
+            select
+                user_id, type, is_archived, extract(epoch from archived_at)::text as archived_at,
+                extract(epoch from expires_at)::text as expires_at
+            from sessions
+            """
+        )
+        sessions = cursor.fetchall()
+        cursor.execute("select extract(epoch from transaction_timestamp())::text as now")
+        now = cursor.fetchone()["now"]
+    return {"metrics": metrics, "sessions": sessions, "now": now}
+
+
+def expected_stats(
+    source: dict[str, Any],
+    *,
+    user_id: str | None,
+    session_type: str | None,
+    days: int,
+    as_of: datetime | None = None,
+) -> dict[str, Any]:
+    """The documented dictionary."""
+    end = Decimal(source["now"]) if as_of is None else epoch(as_of)
+    start = end - days * 86_400
+
+    def is_meant(user: str | None, kind: str) -> bool:
+        return (user_id is None or user == user_id) and (
+            session_type is None or kind == session_type
+        )
+
+    window = [
+        row
+        for row in source["metrics"]
+        if is_meant(row["user_id"], row["session_type"]) and start <= Decimal(row["at"]) < end
+    ]
+    meant = [row for row in source["sessions"] if is_meant(row["user_id"], row["type"])]
+    total = len(window)
+    queries = sum(max(row["total_queries"], 0) for row in window)
+    seconds = sum(max(row["duration_seconds"], 0) for row in window)
+    abandoned = sum(row["abandoned"] for row in window)
+
+    assets: Counter[str] = Counter()
+    tags: Counter[str] = Counter()
+    query_types: Counter[str] = Counter()
+    for row in window:
+        assets.update(_names(row["assets"]))
+        tags.update(_names(row["tags"]))
+        query_types.update(_counts(row["query_types"]))
+
+    answer: dict[str, Any] = {
+        "status": "success",
+        "total_sessions": total,
+        "active_sessions": sum(
+            not row["is_archived"]
+            and row["expires_at"] is not None
+            and Decimal(row["expires_at"]) > end
+            for row in meant
+        ),
+        "archived_sessions": sum(
+            row["is_archived"]
+            and row["archived_at"] is not None
+            and start <= Decimal(row["archived_at"]) < end
+            for row in meant
+        ),
+        "total_queries": queries,
+        "avg_duration_seconds": _half_up(seconds, total, "0.01"),
+        "avg_queries_per_session": _half_up(queries, total, "0.01"),
+        "abandonment_rate": _half_up(abandoned, total, "0.0001"),
+        "period_days": days,
+        "user_id": user_id,
+        "session_type": session_type,
+        "top_assets": [{"symbol": name, "count": n} for name, n in _ordered(assets)[:10]],
+        "query_type_distribution": dict(_ordered(query_types)),
+        "session_type_breakdown": dict(_ordered(Counter(row["session_type"] for row in window))),
+        "popular_tags": [{"tag": name, "count": n} for name, n in _ordered(tags)[:10]],
+    }
+    if total == 0:
+        answer["message"] = (
+            "No session metrics available yet. Create sessions to start tracking analytics."
+        )
+    return answer
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Equal in values, in types, and in the order of what is ordered."""
+    assert found == expected
+    assert list(found) == list(expected)
+    for ordered in ("query_type_distribution", "session_type_breakdown"):
+        assert list(found[ordered].items()) == list(expected[ordered].items())
+    for key, value in expected.items():
+        assert type(found[key]) is type(value), key
+
+
+def epoch(moment: datetime) -> Decimal:
+    """Seconds since 1970, exact to the microsecond."""
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return Decimal(since // timedelta(microseconds=1)) / 1_000_000
+
+
+def _names(text: str | None) -> list[str]:
+    value = None if text is None else json.loads(text)
+    if not isinstance(value, list):
+        return []
+    return [name for name in value if isinstance(name, str) and 1 <= len(name) <= 255]
+
+
+def _counts(text: str | None) -> dict[str, int]:
+    value = None if text is None else json.loads(text, parse_float=Decimal)
+    if not isinstance(value, dict):
+        return {}
+    return {
+        name: int(count)
+        for name, count in value.items()
+        if 1 <= len(name) <= 255
+        and isinstance(count, int | Decimal)
+        and not isinstance(count, bool)
+        and 1 <= count <= LARGEST_COUNT
+        and count == count // 1
+    }
+
+
+def _half_up(total: int, count: int, step: str) -> float:
+    if count == 0:
+        return 0.0
+    with localcontext() as context:
+        context.prec = 200
+        return float((Decimal(total) / count).quantize(Decimal(step), ROUND_HALF_UP))
+
+
+def _ordered(counter: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counter.items(), key=lambda item: (-item[1], item[0].encode()))
