@@ -1,0 +1,190 @@
+"""Checks of arguments before anything is sent: what PostgreSQL cannot hold never reaches it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from fiml.errors import InvalidArgumentError, InvalidUserIdError
+
+__all__ = [
+    "MAX_HOURS",
+    "MAX_LIMIT",
+    "MAX_NAME_LENGTH",
+    "check_hours",
+    "check_json",
+    "check_names",
+    "check_session_id",
+    "check_user_id",
+    "check_whole_number",
+    "json_text",
+    "text_problem",
+]
+
+MAX_NAME_LENGTH: Final = 255
+MAX_HOURS: Final = 87_600
+MAX_LIMIT: Final = 1000
+# More than anyone means, and far from where Python's or PostgreSQL's parsers give up.
+_MAX_DEPTH: Final = 100
+_MAX_INTEGER_BITS: Final = 4096
+
+
+def text_problem(text: str, *, is_name: bool = True) -> str | None:
+    """Say what keeps PostgreSQL, or the figures, from holding a text; None where nothing does.
+
+    A name has 1 to 255 characters; other text may be empty or longer.
+    """
+    if is_name and not 1 <= len(text) <= MAX_NAME_LENGTH:
+        return f"has {len(text)} characters"
+    if "\0" in text:
+        return "holds a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "holds half of a surrogate pair"
+    return None
+
+
+def check_user_id(user_id: object) -> str:
+    """Return the user id as it was given.
+
+    Raises:
+        InvalidUserIdError: it is no string of 1 to 255 characters that PostgreSQL can hold. The
+            message does not repeat it.
+    """
+    if not isinstance(user_id, str):
+        raise InvalidUserIdError(f"user_id is of type {type(user_id).__name__}; expected a string")
+    problem = text_problem(user_id)
+    if problem is not None:
+        raise InvalidUserIdError(
+            f"user_id {problem}; expected a string of 1 to {MAX_NAME_LENGTH} characters"
+        )
+    return user_id
+
+
+def check_session_id(session_id: object) -> UUID:
+    """Return the id as a UUID.
+
+    Raises:
+        InvalidArgumentError: it is neither a UUID nor the text of one.
+    """
+    if isinstance(session_id, UUID):
+        return session_id
+    if isinstance(session_id, str):
+        try:
+            return UUID(session_id)
+        except ValueError:
+            pass
+    raise InvalidArgumentError(f"session_id is {session_id!r}; expected a UUID or its text")
+
+
+def check_hours(hours: object, name: str) -> float:
+    """Return a number of hours.
+
+    Raises:
+        InvalidArgumentError: it is no finite number above 0 and up to ten years.
+    """
+    is_number = isinstance(hours, int | float) and not isinstance(hours, bool)
+    if not is_number or not 0 < hours <= MAX_HOURS:  # type: ignore[operator]
+        raise InvalidArgumentError(
+            f"{name} is {hours!r}; expected hours, above 0 and up to {MAX_HOURS}"
+        )
+    return float(hours)  # type: ignore[arg-type]
+
+
+def check_whole_number(value: object, name: str, maximum: int) -> int:
+    """Return an integer from 1 to `maximum`.
+
+    Raises:
+        InvalidArgumentError: it is none.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= maximum:
+        raise InvalidArgumentError(f"{name} is {value!r}; expected an integer from 1 to {maximum}")
+    return value
+
+
+def check_names(names: object, what: str) -> list[str]:
+    """Return names in their order, each once.
+
+    Raises:
+        InvalidArgumentError: `names` is no sequence (a bare string is none), or an element is no
+            string of 1 to 255 characters that PostgreSQL can hold.
+    """
+    if not isinstance(names, Sequence) or isinstance(names, str | bytes | bytearray | memoryview):
+        raise InvalidArgumentError(
+            f"{what} is of type {type(names).__name__}; expected a list of strings"
+        )
+    for position, name in enumerate(names):
+        problem = (
+            text_problem(name) if isinstance(name, str) else f"is of type {type(name).__name__}"
+        )
+        if problem is not None:
+            raise InvalidArgumentError(
+                f"{what}[{position}] {problem}; "
+                f"expected a string of 1 to {MAX_NAME_LENGTH} characters"
+            )
+    return list(dict.fromkeys(names))
+
+
+def json_text(value: object, what: str) -> str:
+    """Return a value as JSON text that PostgreSQL can hold and that reads back as it was.
+
+    Raises:
+        InvalidArgumentError: as `check_json`.
+    """
+    check_json(value, what)
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def check_json(value: object, what: str) -> None:
+    """Check that a value can be stored as JSON.
+
+    Raises:
+        InvalidArgumentError: the message names the place of a kind of value that JSON has not, NaN
+            or infinity, an integer of more than 4096 bits, a NUL character, half of a surrogate
+            pair, or nesting beyond 100 levels.
+    """
+    _check_json(value, what, 0)
+
+
+def _check_json(value: Any, what: str, depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise InvalidArgumentError(f"a value is nested deeper than {_MAX_DEPTH} levels")
+    members: Iterable[tuple[object, Any]] = ()
+    match value:
+        case None | bool():
+            pass
+        case int() if value.bit_length() <= _MAX_INTEGER_BITS:
+            pass
+        case float() if math.isfinite(value):
+            pass
+        case int() | float():
+            raise InvalidArgumentError(f"{what} is a number that JSON cannot carry safely")
+        case str():
+            _check_characters(value, what)
+        case list():
+            members = enumerate(value)
+        case dict():
+            members = value.items()
+            for key in value:
+                if not isinstance(key, str):
+                    raise InvalidArgumentError(
+                        f"{what} has the key {key!r}; JSON objects have keys of text"
+                    )
+                _check_characters(key, f"a key of {what}")
+        case _:
+            raise InvalidArgumentError(
+                f"{what} is of type {type(value).__name__}; expected what JSON can hold: text, "
+                "numbers, true, false, null, lists, and objects with text keys"
+            )
+    for place, member in members:
+        _check_json(member, f"{what}[{place!r}]", depth + 1)
+
+
+def _check_characters(text: str, what: str) -> None:
+    problem = text_problem(text, is_name=False)
+    if problem is not None:
+        raise InvalidArgumentError(f"{what} {problem}, which PostgreSQL cannot hold")

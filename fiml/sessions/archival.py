@@ -1,0 +1,79 @@
+"""Ends sessions whose time is up: metrics and archive flag together, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from fiml.database import Connection, Database
+from fiml.sessions._arguments import check_whole_number
+
+__all__ = ["ArchivalResult", "archive_expired"]
+
+# A batch is one transaction; at twenty thousand sessions a second the largest takes under a minute.
+_BATCH_SECONDS: Final = 60.0
+_MAX_BATCH_SIZE: Final = 1_000_000
+_ARCHIVE: Final = "select archived, quarantined from analytics.archive_expired_sessions(%s)"
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivalResult:
+    """What an archival did.
+
+    Attributes:
+        archived: sessions that have ended and have their final metrics.
+        quarantined: sessions set aside in `analytics.quarantine`, each with the reason.
+    """
+
+    archived: int = 0
+    quarantined: int = 0
+
+    def __add__(self, other: ArchivalResult) -> ArchivalResult:
+        return ArchivalResult(self.archived + other.archived, self.quarantined + other.quarantined)
+
+
+async def archive_expired(
+    database: Database,
+    *,
+    batch_size: int | None = None,
+    on_progress: Callable[[ArchivalResult], None] | None = None,
+) -> ArchivalResult:
+    """Archive every session that has expired, and return how many.
+
+    Each batch is one transaction: a crash loses nothing and repeats nothing. Any number of
+    archivers can run at once; none waits for what another one holds.
+
+    Args:
+        database: where the sessions are; open.
+        batch_size: most sessions of one transaction, 1 to 1 000 000; default: the settings'.
+        on_progress: called after each batch with the totals so far.
+
+    Raises:
+        InvalidArgumentError: `batch_size` is no such integer.
+        DeadlineExceededError: a batch took longer than a minute (or the settings' deadline, where
+            that is longer); the batches before it stay archived.
+        DatabaseError: the database did not answer; the batches before stay archived.
+    """
+    given = database.settings.archive_batch_size if batch_size is None else batch_size
+    size = check_whole_number(given, "batch_size", _MAX_BATCH_SIZE)
+    seconds = max(_BATCH_SECONDS, database.settings.timeout_seconds)
+
+    async def archive_batch(connection: Connection) -> ArchivalResult:
+        async with connection.transaction():
+            await connection.execute(
+                "select set_config('statement_timeout', %s, true)", [str(int(seconds * 1000))]
+            )
+            cursor = await connection.execute(_ARCHIVE, [size])
+            row = await cursor.fetchone()
+        archived, quarantined = row or (0, 0)
+        return ArchivalResult(archived, quarantined)
+
+    total = ArchivalResult()
+    while True:
+        batch = await database.run(archive_batch, timeout=seconds)
+        if batch == ArchivalResult():
+            return total
+        total += batch
+        if on_progress is not None:
+            on_progress(total)
