@@ -115,17 +115,18 @@ class Database:
         self,
         work: Callable[[Connection], Awaitable[T]],
         *,
-        is_read: bool = False,
+        is_repeatable: bool = False,
         timeout: float | None = None,
     ) -> T:
         """Do `work` with a connection in autocommit, within a deadline, and return its result.
 
         A deadlock or a serialization failure is tried again: `work` must keep what belongs together
-        in one transaction. A read is also tried again where the connection turns out to be broken.
+        in one transaction. Repeatable work is also tried again where the connection turns out to
+        be broken.
 
         Args:
             work: receives a connection; must not keep it.
-            is_read: `work` changes nothing, so that doing it twice is harmless.
+            is_repeatable: doing `work` twice does what doing it once does.
             timeout: seconds, waiting for a connection included; default: the settings' deadline.
 
         Raises:
@@ -136,7 +137,7 @@ class Database:
             DatabaseError: any other refusal by the server.
         """
         seconds = self.settings.timeout_seconds if timeout is None else timeout
-        return await self._within(seconds, self._attempt(work, is_read, seconds))
+        return await self._within(seconds, self._attempt(work, is_repeatable, seconds))
 
     async def _within(self, seconds: float, work: Awaitable[T]) -> T:
         task = asyncio.ensure_future(work)
@@ -164,7 +165,7 @@ class Database:
             task.exception()
 
     async def _attempt(
-        self, work: Callable[[Connection], Awaitable[T]], is_read: bool, seconds: float
+        self, work: Callable[[Connection], Awaitable[T]], is_repeatable: bool, seconds: float
     ) -> T:
         attempts_left = self.settings.pool_size + 3
         while True:
@@ -175,7 +176,7 @@ class Database:
                         return await work(connection)
                     except psycopg.OperationalError:
                         is_broken = connection.broken or connection.closed
-                        if not (is_broken and is_read and attempts_left > 0):
+                        if not (is_broken and is_repeatable and attempts_left > 0):
                             raise
             except _RETRIED:
                 if attempts_left <= 0:

@@ -88,7 +88,7 @@ class SessionAnalytics:
                 include_meta=include_meta,
             )
 
-        return await self._database.run(read, is_read=True)
+        return await self._database.run(read, is_repeatable=True)
 
     async def get_user_session_summary(self, user_id: str, days: int = 30) -> dict[str, Any]:
         """The documented dictionary for one user.
@@ -173,7 +173,7 @@ class SessionAnalytics:
             writer.writerows(await cursor.fetchall())
             return text.getvalue()
 
-        return await self._database.run(write, is_read=True)
+        return await self._database.run(write, is_repeatable=True)
 
 
 async def read_stats(

@@ -6,14 +6,16 @@ The files are plain SQL. Each runs in a transaction of its own, with the source 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
+from typing import Final
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg.rows import scalar_row
 
 from fiml.errors import SchemaVersionError
@@ -21,7 +23,13 @@ from fiml.errors import SchemaVersionError
 __all__ = ["MIGRATIONS", "Migration", "installed_version", "migrate", "uninstall"]
 
 # Any two processes that migrate one database must take the same key; the value has no meaning.
-_LOCK_KEY = 7_165_839_204_411
+_LOCK_KEY: Final = 7_165_839_204_411
+_OWN_SCHEMAS: Final = ("analytics", "marts")
+# A writer that has written the other table first can stand in the way of a migration, and it in the writer's.
+_ATTEMPTS: Final = 10
+_CREATION: Final = re.compile(
+    r"^create (table|view|function) ((?:analytics|marts)\.[a-z_]+)", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,7 @@ def migrate(
     """Bring a database to this package's version, or to `up_to`, and return what was applied.
 
     Safe to call from several processes at once: one applies, the others wait and find nothing left
-    to do. A migration that fails leaves nothing of itself behind.
+    to do. A migration that fails leaves nothing of itself behind. Waits for writers in flight.
 
     Raises:
         SchemaVersionError: the database is newer than this package, a migration that was applied
@@ -76,14 +84,18 @@ def migrate(
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("select pg_advisory_lock(%s)", [_LOCK_KEY])
         try:
-            _prepare(connection, source_schema)
-            applied: dict[int, str] = dict(
-                connection.execute("select version, checksum from analytics.migrations").fetchall()
-            )
-            _check(applied, source_schema, connection)
-            for step in wanted:
-                if step.version in applied:
-                    continue
+            applied: dict[int, str] = {}
+            if installed_version(connection) > 0:
+                applied = dict(
+                    connection.execute(
+                        "select version, checksum from analytics.migrations"
+                    ).fetchall()
+                )
+                _check(applied, source_schema, connection)
+            missing = [step for step in wanted if step.version not in applied]
+            if missing:
+                _prepare(connection, source_schema)
+            for step in missing:
                 if on_progress is not None:
                     on_progress(step)
                 _apply(connection, step, source_schema)
@@ -94,7 +106,7 @@ def migrate(
     return applied_now
 
 
-def installed_version(connection: psycopg.Connection[object]) -> int:
+def installed_version(connection: psycopg.Connection[tuple[object, ...]]) -> int:
     """The version a database is at; 0 where nothing was ever applied."""
     with connection.cursor(row_factory=scalar_row) as cursor:
         exists = cursor.execute("select to_regclass('analytics.migrations')").fetchone()
@@ -105,7 +117,10 @@ def installed_version(connection: psycopg.Connection[object]) -> int:
 
 
 def uninstall(conninfo: str) -> bool:
-    """Take the triggers and the schemas analytics and marts out; the source tables stay.
+    """Take the triggers out, and all that migrations made in the schemas analytics and marts.
+
+    The source tables stay, as writable as they were. The two schemas go, unless they hold what
+    others made there; of that, only what reads ours goes.
 
     Returns whether there was anything to take out.
 
@@ -114,28 +129,29 @@ def uninstall(conninfo: str) -> bool:
     """
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("select pg_advisory_lock(%s)", [_LOCK_KEY])
-        was_installed = installed_version(connection) > 0
-        with connection.transaction(), connection.cursor(row_factory=scalar_row) as cursor:
-            cursor.execute("set local client_min_messages = warning")
-            triggers = cursor.execute(
-                """
-                select format('drop trigger %I on %s', tgname, tgrelid::regclass)
-                from pg_trigger
-                join pg_proc on pg_proc.oid = pg_trigger.tgfoid
-                where not pg_trigger.tgisinternal
-                    and pg_proc.pronamespace = to_regnamespace('analytics')
-                """
-            ).fetchall()
-            for statement in triggers:
-                cursor.execute(statement)
-            cursor.execute("drop schema if exists marts, analytics cascade")
-    return was_installed
+        if installed_version(connection) == 0:
+            return False
+        _repeated(connection, _take_out)
+    return True
+
+
+def _take_out(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    # Names are from our own files. The triggers go with the functions they call.
+    own = [found for step in MIGRATIONS for found in _CREATION.findall(step.statements)]
+    for kind, name in [*own, ("table", "analytics.migrations")]:
+        connection.execute(f"drop {kind} if exists {name} cascade".encode())
+    for schema in _OWN_SCHEMAS:
+        try:
+            with connection.transaction():
+                connection.execute(f"drop schema if exists {schema}".encode())
+        except errors.DependentObjectsStillExist:
+            continue
 
 
 def _prepare(connection: psycopg.Connection[tuple[object, ...]], source_schema: str) -> None:
     with connection.transaction():
         connection.execute("set local client_min_messages = warning")
-        for schema in (source_schema, "analytics", "marts"):
+        for schema in (source_schema, *_OWN_SCHEMAS):
             connection.execute(
                 sql.SQL("create schema if not exists {}").format(sql.Identifier(schema))
             )
@@ -181,8 +197,7 @@ def _check(
 def _apply(
     connection: psycopg.Connection[tuple[object, ...]], step: Migration, source_schema: str
 ) -> None:
-    with connection.transaction():
-        connection.execute("set local client_min_messages = warning")
+    def apply(connection: psycopg.Connection[tuple[object, ...]]) -> None:
         connection.execute(
             sql.SQL("set local search_path = {}, pg_temp").format(sql.Identifier(source_schema))
         )
@@ -192,3 +207,22 @@ def _apply(
             "insert into analytics.migrations (version, name, checksum) values (%s, %s, %s)",
             [step.version, step.name, step.checksum],
         )
+
+    _repeated(connection, apply)
+
+
+def _repeated(
+    connection: psycopg.Connection[tuple[object, ...]],
+    work: Callable[[psycopg.Connection[tuple[object, ...]]], None],
+) -> None:
+    """Do `work` in a transaction, and again where that met a writer in a deadlock."""
+    for attempts_left in reversed(range(_ATTEMPTS)):
+        try:
+            with connection.transaction():
+                connection.execute("set local client_min_messages = warning")
+                work(connection)
+        except errors.DeadlockDetected:
+            if attempts_left == 0:
+                raise
+        else:
+            return

@@ -56,18 +56,10 @@ def expected_stats(
     """The documented dictionary."""
     end = Decimal(source["now"]) if as_of is None else epoch(as_of)
     start = end - days * 86_400
-
-    def is_meant(user: str | None, kind: str) -> bool:
-        return (user_id is None or user == user_id) and (
-            session_type is None or kind == session_type
-        )
-
-    window = [
-        row
-        for row in source["metrics"]
-        if is_meant(row["user_id"], row["session_type"]) and start <= Decimal(row["at"]) < end
+    window = _window(source["metrics"], start, end, user_id, session_type)
+    meant = [
+        row for row in source["sessions"] if _is_meant(row, row["type"], user_id, session_type)
     ]
-    meant = [row for row in source["sessions"] if is_meant(row["user_id"], row["type"])]
     total = len(window)
     queries = sum(max(row["total_queries"], 0) for row in window)
     seconds = sum(max(row["duration_seconds"], 0) for row in window)
@@ -115,6 +107,31 @@ def expected_stats(
     return answer
 
 
+def expected_set_aside(
+    source: dict[str, Any],
+    *,
+    user_id: str | None,
+    session_type: str | None,
+    days: int,
+    as_of: datetime | None = None,
+) -> int:
+    """How many values in the window do not count."""
+    end = Decimal(source["now"]) if as_of is None else epoch(as_of)
+    set_aside = 0
+    for row in _window(source["metrics"], end - days * 86_400, end, user_id, session_type):
+        set_aside += (row["total_queries"] < 0) + (row["duration_seconds"] < 0)
+        for text in (row["assets"], row["tags"]):
+            value = None if text is None else json.loads(text)
+            valid = len(_names(text))
+            set_aside += len(value) - valid if isinstance(value, list) else text is not None
+        value = None if row["query_types"] is None else json.loads(row["query_types"])
+        valid = len(_counts(row["query_types"]))
+        set_aside += (
+            len(value) - valid if isinstance(value, dict) else row["query_types"] is not None
+        )
+    return set_aside
+
+
 def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     """Equal in values, in types, and in the order of what is ordered."""
     assert found == expected
@@ -129,6 +146,29 @@ def epoch(moment: datetime) -> Decimal:
     """Seconds since 1970, exact to the microsecond."""
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return Decimal(since // timedelta(microseconds=1)) / 1_000_000
+
+
+def _is_meant(
+    row: dict[str, Any], kind: str, user_id: str | None, session_type: str | None
+) -> bool:
+    return (user_id is None or row["user_id"] == user_id) and (
+        session_type is None or kind == session_type
+    )
+
+
+def _window(
+    metrics: list[dict[str, Any]],
+    start: Decimal,
+    end: Decimal,
+    user_id: str | None,
+    session_type: str | None,
+) -> list[dict[str, Any]]:
+    return [
+        row
+        for row in metrics
+        if _is_meant(row, row["session_type"], user_id, session_type)
+        and start <= Decimal(row["at"]) < end
+    ]
 
 
 def _names(text: str | None) -> list[str]:

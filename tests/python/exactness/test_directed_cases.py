@@ -330,7 +330,8 @@ def test_erasing_a_user_takes_the_rows_out_of_every_figure_and_keeps_late_writes
     world: World,
 ) -> None:
     add(world, metrics(NOON - timedelta(days=2)), metrics(NOON - timedelta(days=2), user_id="bob"))
-    world.insert_session(0, archived(NOON - timedelta(days=2)))
+    for user_id in ("ann", "bob"):
+        world.insert_session(0, archived(NOON - timedelta(days=2), user_id))
     world.build()
     world.write(0, "select analytics.erase_user('ann')")
     assert world.check(as_of=NOON)["total_sessions"] == 1
@@ -338,8 +339,11 @@ def test_erasing_a_user_takes_the_rows_out_of_every_figure_and_keeps_late_writes
         world.writers[0].execute(
             "insert into sessions (id, user_id, type) values (gen_random_uuid(), 'ann', 'equity')"
         )
+    for table in ("sessions", "session_metrics"):
+        with pytest.raises(psycopg.Error, match="was erased"):
+            world.writers[0].execute(f"update {table} set user_id = 'ann'")
     world.build()
-    assert world.check(as_of=NOON)["archived_sessions"] == 0
+    assert world.check(as_of=NOON)["archived_sessions"] == 1
     keys = world.builder.execute("select distinct user_key from marts.daily_user_stats").fetchall()
     assert len(keys) == 1
     world.check_incremental_equals_scratch()
@@ -454,7 +458,7 @@ class TestRetention:
             "select fact, reason from analytics.quarantine order by fact"
         ).fetchall()
         assert reasons == [
-            ("archival", "archived before the retention horizon"),
+            ("late archival", "archived before the retention horizon"),
             ("metrics", "created before the retention horizon"),
         ]
 

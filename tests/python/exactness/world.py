@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from exactness.oracle import assert_same, expected_stats, read_source
+from exactness.oracle import assert_same, expected_set_aside, expected_stats, read_source
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
@@ -270,14 +270,16 @@ class World:
         try:
             cursor = await self.reader.execute("select pg_export_snapshot()")
             exported = await cursor.fetchone()
-            found = await read_stats(self.reader, **question)
+            found = await read_stats(self.reader, **question, include_meta=True)
             cursor = await self.reader.execute("select transaction_timestamp()")
             now = await cursor.fetchone()
             source = self._source_at(exported[0] if exported else "")
         finally:
             await self.reader.rollback()
         question["as_of"] = as_of or (now[0] if now else None)
+        meta = found.pop("meta")
         assert_same(found, expected_stats(source, **question))
+        assert meta["set_aside_values"] == expected_set_aside(source, **question)
         return found
 
     def _source_at(self, snapshot: str) -> dict[str, Any]:
