@@ -8,12 +8,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from fiml.errors import InvalidArgumentError, InvalidUserIdError
+from fiml.errors import (
+    InvalidArgumentError,
+    InvalidDaysError,
+    InvalidUserIdError,
+)
 
 __all__ = [
+    "MAX_DAYS",
     "MAX_HOURS",
     "MAX_LIMIT",
     "MAX_NAME_LENGTH",
+    "check_days",
     "check_hours",
     "check_json",
     "check_names",
@@ -25,6 +31,7 @@ __all__ = [
 ]
 
 MAX_NAME_LENGTH: Final = 255
+MAX_DAYS: Final = 3650
 MAX_HOURS: Final = 87_600
 MAX_LIMIT: Final = 1000
 # More than anyone means, and far from where Python's or PostgreSQL's parsers give up.
@@ -79,6 +86,18 @@ def check_session_id(session_id: object) -> UUID:
         except ValueError:
             pass
     raise InvalidArgumentError(f"session_id is {session_id!r}; expected a UUID or its text")
+
+
+def check_days(days: object) -> int:
+    """Return the length of a window in days of 24 hours.
+
+    Raises:
+        InvalidDaysError: it is no integer from 1 to 3650.
+    """
+    try:
+        return check_whole_number(days, "days", MAX_DAYS)
+    except InvalidArgumentError as error:
+        raise InvalidDaysError(*error.args) from None
 
 
 def check_hours(hours: object, name: str) -> float:

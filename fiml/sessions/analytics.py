@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from psycopg.rows import class_row
 
 from fiml.database import Connection, Database
-from fiml.errors import (
-    InvalidDaysError,
-    InvalidUserIdError,
-    UnknownSessionTypeError,
-    UnsupportedExportFormatError,
-)
+from fiml.errors import InvalidUserIdError, UnsupportedExportFormatError
 from fiml.sessions import queries
-from fiml.sessions.models import SessionType
+from fiml.sessions._arguments import (
+    MAX_DAYS,
+    check_days,
+    check_user_id,
+    json_text,
+)
+from fiml.sessions.models import check_session_type
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from fiml.sessions.models import Session
+    from fiml.sessions.models import Session, SessionType
     from fiml.sessions.store import SessionStore
 
 __all__ = ["MAX_DAYS", "NO_METRICS_MESSAGE", "SessionAnalytics"]
 
-MAX_DAYS: Final = 3650
 NO_METRICS_MESSAGE: Final = (
     "No session metrics available yet. Create sessions to start tracking analytics."
 )
@@ -75,15 +75,15 @@ class SessionAnalytics:
             UnknownSessionTypeError: `session_type` is none of the known ones.
             DatabaseError: the database did not answer; see its subclasses.
         """
-        _check_user_id(user_id)
-        known_type = _check_session_type(session_type)
-        _check_days(days)
+        user = None if user_id is None else check_user_id(user_id)
+        kind = None if session_type is None else check_session_type(session_type).value
+        check_days(days)
 
         async def read(connection: Connection) -> dict[str, Any]:
             return await read_stats(
                 connection,
-                user_id=user_id,
-                session_type=known_type,
+                user_id=user,
+                session_type=kind,
                 days=days,
                 include_meta=include_meta,
             )
@@ -109,11 +109,10 @@ class SessionAnalytics:
         session the database does not hold. After archival nothing changes.
 
         Raises:
+            InvalidArgumentError: the object holds what PostgreSQL cannot.
             ErasedUserError: the session's user was erased.
             DatabaseError: the database did not answer; see its subclasses.
         """
-        from psycopg.types.json import Jsonb
-
         fallback = {
             "user_id": session.user_id,
             "type": str(session.type),
@@ -126,10 +125,10 @@ class SessionAnalytics:
             "is_archived": session.is_archived,
         }
 
+        given = json_text(fallback, "session")
+
         async def record(connection: Connection) -> bool:
-            cursor = await connection.execute(
-                "select analytics.record_session_metrics(%s, %s)", [session.id, Jsonb(fallback)]
-            )
+            cursor = await connection.execute(queries.RECORD, [session.id, given])
             row = await cursor.fetchone()
             return bool(row and row[0])
 
@@ -157,13 +156,11 @@ class SessionAnalytics:
             raise UnsupportedExportFormatError(
                 f"Unsupported export format: {format!r}; expected 'json' or 'csv'"
             )
-        _check_user_id(user_id)
-        known_type = _check_session_type(session_type)
-        _check_days(days)
-        question = queries.question_for(
-            has_user=user_id is not None, has_type=known_type is not None
-        )
-        parameters = {"as_of": None, "days": days, "user_id": user_id, "session_type": known_type}
+        user = None if user_id is None else check_user_id(user_id)
+        kind = None if session_type is None else check_session_type(session_type).value
+        check_days(days)
+        question = queries.question_for(has_user=user is not None, has_type=kind is not None)
+        parameters = {"as_of": None, "days": days, "user_id": user, "session_type": kind}
 
         async def write(connection: Connection) -> str:
             text = io.StringIO(newline="")
@@ -300,37 +297,3 @@ def _ratio(total: int, count: int, places: int) -> float:
         return 0.0
     shift: int = 10**places
     return ((2 * total * shift + count) // (2 * count)) / shift
-
-
-def _check_days(days: object) -> None:
-    if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= MAX_DAYS:
-        raise InvalidDaysError(f"days is {days!r}; expected an integer from 1 to {MAX_DAYS}")
-
-
-def _check_user_id(user_id: object) -> None:
-    if user_id is None:
-        return
-    if not isinstance(user_id, str):
-        raise InvalidUserIdError(
-            f"user_id is of type {type(user_id).__name__}; expected a string, or None for everybody"
-        )
-    if not user_id:
-        raise InvalidUserIdError("user_id is empty; leave it out, or pass None, for everybody")
-    if len(user_id) > 255:
-        raise InvalidUserIdError(f"user_id has {len(user_id)} characters; expected at most 255")
-    if "\0" in user_id or any("\ud800" <= character <= "\udfff" for character in user_id):
-        raise InvalidUserIdError(
-            "user_id holds a NUL character or an unpaired surrogate, which no stored id can have"
-        )
-
-
-def _check_session_type(session_type: object) -> str | None:
-    if session_type is None:
-        return None
-    known = [known_type.value for known_type in SessionType]
-    if isinstance(session_type, str) and session_type in known:
-        return SessionType(session_type).value
-    raise UnknownSessionTypeError(
-        f"session_type is {session_type!r}; expected one of {', '.join(known)}, "
-        "or None for every type"
-    )

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from uuid_utils.compat import uuid7
 
-from fiml.errors import SessionArchivedError
+from fiml.errors import SessionArchivedError, UnknownSessionTypeError
 from fiml.sessions._arguments import (
     MAX_LIMIT,
     MAX_NAME_LENGTH,
@@ -109,6 +109,20 @@ Milliseconds = Annotated[float, Field(strict=True, ge=0, le=MAX_EXECUTION_MS, al
 Count = Annotated[int, Field(strict=True, ge=0)]
 # A type that another program wrote is kept as its text: it still counts in the breakdown.
 TypeOrText = Annotated[SessionType | str, AfterValidator(_known_type)]
+
+
+def check_session_type(session_type: object) -> SessionType:
+    """Return the type that a member, or its value, stands for.
+
+    Raises:
+        UnknownSessionTypeError: it is none of the known ones; the message lists them.
+    """
+    try:
+        return SessionType(session_type)  # type: ignore[arg-type]
+    except ValueError:
+        raise UnknownSessionTypeError(
+            f"session_type is {session_type!r}; expected one of {', '.join(SessionType)}"
+        ) from None
 
 
 class _Model(BaseModel):

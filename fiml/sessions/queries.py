@@ -24,6 +24,7 @@ from typing import Final
 __all__ = [
     "BEGIN",
     "COMMIT",
+    "RECORD",
     "ActiveRow",
     "CountRow",
     "MetaRow",
@@ -35,6 +36,8 @@ __all__ = [
 # One snapshot for all statements of one answer; transaction_timestamp() is the same in each.
 BEGIN: Final = "begin isolation level repeatable read read only"
 COMMIT: Final = "commit"
+
+RECORD: Final = "select analytics.record_session_metrics(%s, %s::jsonb)"
 
 
 @dataclass(frozen=True, slots=True)

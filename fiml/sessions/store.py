@@ -17,7 +17,6 @@ from fiml.errors import (
     InvalidArgumentError,
     SessionArchivedError,
     SessionNotFoundError,
-    UnknownSessionTypeError,
 )
 from fiml.sessions._arguments import (
     MAX_LIMIT,
@@ -37,6 +36,7 @@ from fiml.sessions.models import (
     Session,
     SessionSummary,
     SessionType,
+    check_session_type,
 )
 from fiml.settings import Settings
 
@@ -122,7 +122,7 @@ class SessionStore:
         values = {
             "session_id": uuid7(),
             "user_id": None if user_id is None else check_user_id(user_id),
-            "type": _known_type(session_type),
+            "type": check_session_type(session_type),
             "assets": json_text(check_names(assets, "assets"), "assets"),
             "tags": json_text([] if tags is None else check_names(tags, "tags"), "tags"),
             "ttl_seconds": check_hours(ttl_hours, "ttl_hours") * _SECONDS_PER_HOUR,
@@ -324,15 +324,6 @@ class SessionStore:
         return await self._session_maker.run(ask)
 
 
-def _known_type(session_type: object) -> SessionType:
-    try:
-        return SessionType(session_type)  # type: ignore[arg-type]
-    except ValueError:
-        raise UnknownSessionTypeError(
-            f"session type {session_type!r} is unknown; expected one of {', '.join(SessionType)}"
-        ) from None
-
-
 def _changes(stored: SessionRow, session: Session) -> dict[str, Any]:
     before = stored.session()
     if session.created_at != before.created_at:
@@ -344,7 +335,7 @@ def _changes(stored: SessionRow, session: Session) -> dict[str, Any]:
     if user_id is not None and user_id != before.user_id:
         check_user_id(user_id)
     if session_type != before.type:
-        session_type = _known_type(session_type)
+        session_type = check_session_type(session_type)
     return {
         "session_id": stored.id,
         "user_id": user_id,

@@ -86,44 +86,62 @@ as $$
     ) as counted
 $$;
 
+-- Writes the metrics of sessions as they stand in these rows, ended when they were archived, else now. Returns
+-- how many were written: a row dated before the retention horizon is set aside instead.
+create function analytics.write_metrics(recorded sessions[]) returns bigint
+language sql
+as $$
+    with written as (
+        insert into session_metrics (
+            session_id, user_id, session_type, created_at, duration_seconds, total_queries, cache_hit_rate,
+            avg_query_time_ms, assets_analyzed, query_type_summary, completed_normally, abandoned, tags,
+            recorded_at
+        )
+        select
+            session.id, session.user_id, session.type, session.created_at, metrics.duration_seconds,
+            metrics.total_queries, metrics.cache_hit_rate, metrics.avg_query_time_ms,
+            coalesce(session.assets, '[]'), metrics.query_type_summary,
+            metrics.completed_normally, metrics.abandoned, coalesce(session.tags, '[]'), transaction_timestamp()
+        from unnest(recorded) as session
+        cross join lateral analytics.metrics_of(
+            session.created_at, session.expires_at, session.query_history, session.total_queries,
+            coalesce(session.archived_at, transaction_timestamp())
+        ) as metrics
+        on conflict (session_id) do update set
+            user_id = excluded.user_id,
+            session_type = excluded.session_type,
+            created_at = excluded.created_at,
+            duration_seconds = excluded.duration_seconds,
+            total_queries = excluded.total_queries,
+            cache_hit_rate = excluded.cache_hit_rate,
+            avg_query_time_ms = excluded.avg_query_time_ms,
+            assets_analyzed = excluded.assets_analyzed,
+            query_type_summary = excluded.query_type_summary,
+            completed_normally = excluded.completed_normally,
+            abandoned = excluded.abandoned,
+            tags = excluded.tags,
+            recorded_at = excluded.recorded_at
+        returning 1
+    )
+    select count(*) from written
+$$;
+
 -- Archives sessions that the caller has locked, all or none. What the sessions table says of a session wins
 -- over metrics recorded before its end.
 create function analytics.archive_locked(session_ids uuid[]) returns void
 language plpgsql security definer set search_path from current
 as $$
+declare
+    archived sessions[];
 begin
     with ended as (
         update sessions
         set is_archived = true, archived_at = transaction_timestamp()
         where id = any(session_ids) and not is_archived
-        returning *
+        returning sessions as session
     )
-    insert into session_metrics (
-        session_id, user_id, session_type, created_at, duration_seconds, total_queries, cache_hit_rate,
-        avg_query_time_ms, assets_analyzed, query_type_summary, completed_normally, abandoned, tags, recorded_at
-    )
-    select
-        ended.id, ended.user_id, ended.type, ended.created_at, metrics.duration_seconds, metrics.total_queries,
-        metrics.cache_hit_rate, metrics.avg_query_time_ms, ended.assets, metrics.query_type_summary,
-        metrics.completed_normally, metrics.abandoned, ended.tags, transaction_timestamp()
-    from ended
-    cross join lateral analytics.metrics_of(
-        ended.created_at, ended.expires_at, ended.query_history, ended.total_queries, ended.archived_at
-    ) as metrics
-    on conflict (session_id) do update set
-        user_id = excluded.user_id,
-        session_type = excluded.session_type,
-        created_at = excluded.created_at,
-        duration_seconds = excluded.duration_seconds,
-        total_queries = excluded.total_queries,
-        cache_hit_rate = excluded.cache_hit_rate,
-        avg_query_time_ms = excluded.avg_query_time_ms,
-        assets_analyzed = excluded.assets_analyzed,
-        query_type_summary = excluded.query_type_summary,
-        completed_normally = excluded.completed_normally,
-        abandoned = excluded.abandoned,
-        tags = excluded.tags,
-        recorded_at = excluded.recorded_at;
+    select array_agg(ended.session) into archived from ended;
+    perform analytics.write_metrics(archived);
     -- Else it would be found, and its metrics written, by every archival from now on.
     if exists (select from sessions where id = any(session_ids) and not is_archived) then
         raise exception 'a trigger on sessions keeps the session from being archived';
@@ -237,7 +255,6 @@ comment on function analytics.release_quarantined_sessions is
 create function analytics.record_session_metrics(session_id uuid, fallback jsonb) returns boolean
 language plpgsql security definer set search_path from current
 as $$
-#variable_conflict use_column
 declare
     recorded sessions;
     is_stored boolean;
@@ -257,35 +274,7 @@ begin
     then
         return false;
     end if;
-    insert into session_metrics (
-        session_id, user_id, session_type, created_at, duration_seconds, total_queries, cache_hit_rate,
-        avg_query_time_ms, assets_analyzed, query_type_summary, completed_normally, abandoned, tags, recorded_at
-    )
-    select
-        recorded.id, recorded.user_id, recorded.type, recorded.created_at, metrics.duration_seconds,
-        metrics.total_queries, metrics.cache_hit_rate, metrics.avg_query_time_ms,
-        coalesce(recorded.assets, '[]'), metrics.query_type_summary,
-        metrics.completed_normally, metrics.abandoned, coalesce(recorded.tags, '[]'), transaction_timestamp()
-    from analytics.metrics_of(
-        recorded.created_at, recorded.expires_at, recorded.query_history, recorded.total_queries,
-        coalesce(recorded.archived_at, transaction_timestamp())
-    ) as metrics
-    on conflict (session_id) do update set
-        user_id = excluded.user_id,
-        session_type = excluded.session_type,
-        created_at = excluded.created_at,
-        duration_seconds = excluded.duration_seconds,
-        total_queries = excluded.total_queries,
-        cache_hit_rate = excluded.cache_hit_rate,
-        avg_query_time_ms = excluded.avg_query_time_ms,
-        assets_analyzed = excluded.assets_analyzed,
-        query_type_summary = excluded.query_type_summary,
-        completed_normally = excluded.completed_normally,
-        abandoned = excluded.abandoned,
-        tags = excluded.tags,
-        recorded_at = excluded.recorded_at;
-    -- False as well where the row was set aside: dated before the retention horizon.
-    return found;
+    return analytics.write_metrics(array[recorded]) = 1;
 end
 $$;
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -25,7 +26,7 @@ __all__ = ["MIGRATIONS", "Migration", "installed_version", "migrate", "uninstall
 # Any two processes that migrate one database must take the same key; the value has no meaning.
 _LOCK_KEY: Final = 7_165_839_204_411
 _OWN_SCHEMAS: Final = ("analytics", "marts")
-# A writer that has written the other table first can stand in the way of a migration, and it in the writer's.
+# A migration locks both tables, and so does a writer, perhaps in another order.
 _ATTEMPTS: Final = 10
 _CREATION: Final = re.compile(
     r"^create (table|view|function) ((?:analytics|marts)\.[a-z_]+)", re.MULTILINE
@@ -129,8 +130,9 @@ def uninstall(conninfo: str) -> bool:
     """
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("select pg_advisory_lock(%s)", [_LOCK_KEY])
-        if installed_version(connection) == 0:
-            return False
+        with connection.cursor(row_factory=scalar_row) as cursor:
+            if not cursor.execute("select to_regclass('analytics.migrations')").fetchone():
+                return False
         _repeated(connection, _take_out)
     return True
 
@@ -141,11 +143,8 @@ def _take_out(connection: psycopg.Connection[tuple[object, ...]]) -> None:
     for kind, name in [*own, ("table", "analytics.migrations")]:
         connection.execute(f"drop {kind} if exists {name} cascade".encode())
     for schema in _OWN_SCHEMAS:
-        try:
-            with connection.transaction():
-                connection.execute(f"drop schema if exists {schema}".encode())
-        except errors.DependentObjectsStillExist:
-            continue
+        with suppress(errors.DependentObjectsStillExist), connection.transaction():
+            connection.execute(f"drop schema if exists {schema}".encode())
 
 
 def _prepare(connection: psycopg.Connection[tuple[object, ...]], source_schema: str) -> None:
