@@ -89,6 +89,9 @@ class Database:
             max_size=self.settings.pool_size,
             open=False,
             timeout=timeout,
+            # The pauses between attempts double until this: a server that is back is found soon,
+            # however long it was away.
+            reconnect_timeout=timeout,
             kwargs={"autocommit": True, "prepare_threshold": 0},
             configure=self._configure,
             name="session-analytics",

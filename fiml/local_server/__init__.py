@@ -23,7 +23,13 @@ from fiml.local_server._home import Home, Running
 from fiml.local_server._locks import FileLock
 from fiml.local_server._postmaster import HOST, answers
 
-__all__ = ["LocalServer", "local_server", "remove_local_server", "remove_local_servers"]
+__all__ = [
+    "LocalServer",
+    "has_local_data",
+    "local_server",
+    "remove_local_server",
+    "remove_local_servers",
+]
 
 _FOLDER = ".session-analytics"
 _JOIN_SECONDS = 150.0
@@ -99,6 +105,11 @@ def local_server(data_dir: Path | None = None, *, durable: bool = True) -> Itera
         if is_last:
             # So that "the command has ended" means "the server has stopped".
             _wait_for_keeper_to_leave(home, _LEAVE_SECONDS)
+
+
+def has_local_data() -> bool:
+    """Whether a server was ever made in the default place."""
+    return any((_root() / _FOLDER).glob("postgres-*"))
 
 
 def remove_local_server(data_dir: Path) -> None:

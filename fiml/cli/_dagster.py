@@ -1,0 +1,122 @@
+"""Dagster's web interface and daemon on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+from typing import Final
+
+from fiml.settings import Settings
+
+__all__ = ["dagster_command", "dagster_environment", "run"]
+
+_HOST: Final = "127.0.0.1"
+# What a run under way may take to cancel its statements, and the daemon to stop.
+_GRACE_SECONDS: Final = 40.0
+_POLL_SECONDS: Final = 0.5
+
+
+def run(settings: Settings) -> int:
+    """Serve until Ctrl-C or SIGTERM, and return the exit code; nothing is left running.
+
+    Runs, ticks and logs are kept in `DAGSTER_HOME`, by default `.session-analytics/dagster` in the
+    project's folder, so that the schedules go on where they stopped.
+
+    Raises:
+        OSError: that folder cannot be written.
+    """
+    env = dagster_environment(settings)
+    home = Path(env["DAGSTER_HOME"])
+    home.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(_instance_settings(), home / "dagster.yaml")
+    children: list[subprocess.Popen[bytes]] = []
+    deadline: float | None = None
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal deadline
+        for child in children:
+            # A second one: no more patience.
+            _signal_group(child, signal.SIGINT if deadline is None else signal.SIGKILL)
+        deadline = monotonic() + _GRACE_SECONDS
+
+    # Before the start: a child inherits that a signal is ignored, but not how it is handled.
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        # A group of its own: Ctrl-C reaches it once, through us, and what it leaves can be found.
+        child = subprocess.Popen(
+            dagster_command(),
+            cwd=settings.project_dir,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        children.append(child)
+        code: int | None = None
+        while code is None and (deadline is None or monotonic() < deadline):
+            with suppress(subprocess.TimeoutExpired):
+                code = child.wait(_POLL_SECONDS)
+        if code is None:
+            return 1
+        return code if deadline is None else 0
+    finally:
+        for child in children:
+            # Servers of Dagster's that outlived it.
+            _signal_group(child, signal.SIGKILL)
+            child.wait()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def dagster_command() -> list[str]:
+    """The command line: both services, on this machine only."""
+    return [
+        sys.executable,
+        "-m",
+        "dagster",
+        "dev",
+        "--module-name",
+        "orchestration.definitions",
+        "--host",
+        _HOST,
+    ]
+
+
+def dagster_environment(
+    settings: Settings, environ: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The environment of Dagster's processes: the caller's, with the settings in it."""
+    env = dict(os.environ if environ is None else environ)
+    env.setdefault("DAGSTER_HOME", str(settings.project_dir / ".session-analytics" / "dagster"))
+    env |= {
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "SESSION_ANALYTICS_SOURCE_SCHEMA": settings.source_schema,
+        "SESSION_ANALYTICS_PROJECT_DIR": str(settings.project_dir),
+        "SESSION_ANALYTICS_SCHEDULE": settings.schedule,
+        "SESSION_ANALYTICS_RECONCILE_SCHEDULE": settings.reconcile_schedule,
+        "SESSION_ANALYTICS_ARCHIVE_BATCH_SIZE": str(settings.archive_batch_size),
+    }
+    if settings.conninfo:
+        # In the environment, which other users cannot read: it may hold a password.
+        env["DATABASE_URL"] = settings.conninfo
+    return env
+
+
+def _instance_settings() -> Path:
+    found = importlib.util.find_spec("orchestration")
+    if found is None or found.origin is None:
+        raise FileNotFoundError("the package orchestration is not installed")
+    return Path(found.origin).with_name("dagster.yaml")
+
+
+def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, number)

@@ -1,0 +1,128 @@
+"""Commands that change what is installed, or what is kept."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from fiml.cli._connection import connected_settings, run_async
+from fiml.cli._console import reporting
+from fiml.cli._group import Failure, WrongUsage
+from fiml.settings import Settings
+
+__all__ = ["erase_user", "migrate", "retention", "uninstall"]
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database to this version; safe to repeat."""
+    from fiml.sessions.migrations import MIGRATIONS
+    from fiml.sessions.migrations import migrate as apply_migrations
+
+    with connected_settings() as settings, reporting("Migrating") as report:
+        applied = apply_migrations(
+            settings.conninfo,
+            settings.source_schema,
+            on_progress=lambda step: report(f"{step.version} {step.name}"),
+        )
+    version = MIGRATIONS[-1].version
+    if applied:
+        click.echo(f"The database is at version {version}; {len(applied)} migrations were applied.")
+    else:
+        click.echo(f"The database is at version {version} already.")
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def uninstall(*, yes: bool) -> None:
+    """Take triggers and own schemas out; sessions and metrics stay.
+
+    What only the marts still know (days behind the retention horizon) and the list of erased users
+    go with them.
+    """
+    from fiml.sessions.migrations import uninstall as take_out
+
+    with connected_settings() as settings:
+        if not yes:
+            _confirm(
+                f"Take the schemas analytics, marts and staging out of {_place(settings)}?",
+            )
+        was_installed = take_out(settings.conninfo)
+    click.echo(
+        "Taken out; the source tables are as they were."
+        if was_installed
+        else "There was nothing to take out."
+    )
+
+
+@click.command()
+@click.option(
+    "--keep-days",
+    type=click.IntRange(1, 36_500),
+    required=True,
+    help="Raw rows younger than this stay.",
+)
+def retention(*, keep_days: int) -> None:
+    """Drop old raw rows; the figures stay."""
+    from fiml.database import Database
+    from fiml.sessions.maintenance import apply_retention
+
+    async def work(settings: Settings) -> str:
+        async with Database(settings) as database:
+            horizon = await apply_retention(database, keep_days)
+        if horizon is None:
+            return "Nothing was dropped."
+        return f"Raw rows are kept from {horizon:%Y-%m-%d} (UTC) on; before it, whole days remain."
+
+    with connected_settings() as settings:
+        with reporting("Dropping old rows"):
+            told = run_async(work(settings))
+        click.echo(told)
+
+
+@click.command("erase-user")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def erase_user(*, yes: bool) -> None:
+    """Take a person out of tables and figures, for good.
+
+    The user's id is asked for, or read from standard input, so that no shell history and no list of
+    processes keeps it.
+    """
+    from fiml.database import Database
+    from fiml.sessions.maintenance import erase_user as erase
+
+    if sys.stdin.isatty():
+        user_id = click.prompt("User id", hide_input=True)
+    else:
+        user_id = sys.stdin.readline().removesuffix("\n").removesuffix("\r")
+        if not yes:
+            raise WrongUsage("an id from standard input needs --yes: there is nobody to ask")
+
+    async def work(settings: Settings) -> int:
+        async with Database(settings) as database:
+            return await erase(database, user_id)
+
+    with connected_settings() as settings:
+        if not yes:
+            _confirm(f"Erase every row of this user in {_place(settings)}? This cannot be undone.")
+        with reporting("Erasing"):
+            rows = run_async(work(settings))
+    click.echo(
+        f"{rows} rows were removed; the next build takes them out of the marts."
+        if rows
+        else "This user had no rows; later ones will be refused."
+    )
+
+
+def _confirm(question: str) -> None:
+    if not click.confirm(question, err=True):
+        raise Failure("nothing was done")
+
+
+def _place(settings: Settings) -> str:
+    from psycopg.conninfo import conninfo_to_dict
+
+    given = conninfo_to_dict(settings.conninfo)
+    name = given.get("dbname") or "the user's own database"
+    return f"{name} on {given.get('host') or 'the default server'}"

@@ -1,0 +1,227 @@
+"""Commands that answer: the documented figures, as a picture, as JSON, as a file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import click
+
+from fiml.cli._connection import connected_settings, run_async
+from fiml.cli._console import out_console, printable
+from fiml.cli._group import Failure
+from fiml.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+__all__ = ["export", "stats"]
+
+_BAR_WIDTH: Final = 12
+_EIGHTHS: Final = "▏▎▍▌▋▊▉█"
+_LONGEST_NAME: Final = 24
+
+_user_option = click.option("--user", "user_id", help="One user's id; default: everybody.")
+_type_option = click.option(
+    "--type", "session_type", help="equity, crypto, portfolio, comparative or macro; default: all."
+)
+_days_option = click.option(
+    "--days", type=int, default=30, show_default=True, help="Length of the window, 1 to 3650."
+)
+
+
+@click.command()
+@_user_option
+@_type_option
+@_days_option
+@click.option("--json", "as_json", is_flag=True, help="Print exactly the documented dictionary.")
+@click.option("--meta", is_flag=True, help="Say how fresh the answer is and where it came from.")
+def stats(
+    *, user_id: str | None, session_type: str | None, days: int, as_json: bool, meta: bool
+) -> None:
+    """How is it going? The figures of the last days."""
+
+    async def work(settings: Settings) -> dict[str, Any]:
+        from fiml.sessions.analytics import SessionAnalytics
+        from fiml.sessions.store import SessionStore
+
+        async with SessionStore(settings) as store:
+            return await SessionAnalytics(store).get_session_stats(
+                user_id, session_type, days, include_meta=meta
+            )
+
+    with connected_settings() as settings:
+        figures = run_async(work(settings))
+    if as_json:
+        click.echo(json.dumps(figures, indent=2, ensure_ascii=False))
+    else:
+        out_console().print(_picture(figures))
+
+
+@click.command()
+@click.option(
+    "--format", "format_", default="json", show_default=True, help="json: the figures; csv: rows."
+)
+@_user_option
+@_type_option
+@_days_option
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path, allow_dash=True),
+    default="-",
+    help="A file; default: standard output.",
+)
+def export(
+    *, format_: str, user_id: str | None, session_type: str | None, days: int, output: Path
+) -> None:
+    """Write the figures as JSON, or the window's session metrics as CSV."""
+
+    async def work(settings: Settings) -> dict[str, Any] | str:
+        from fiml.sessions.analytics import SessionAnalytics
+        from fiml.sessions.store import SessionStore
+
+        async with SessionStore(settings) as store:
+            return await SessionAnalytics(store).export_session_metrics(
+                format_, user_id, session_type, days
+            )
+
+    with connected_settings() as settings:
+        exported = run_async(work(settings))
+    text = (
+        exported
+        if isinstance(exported, str)
+        else json.dumps(exported, indent=2, ensure_ascii=False) + "\n"
+    )
+    # Bytes, so that the line ends stay as they are.
+    if str(output) == "-":
+        _write(sys.stdout.buffer, text)
+        return
+    try:
+        with output.open("wb") as file:
+            _write(file, text)
+    except OSError as error:
+        raise Failure(f"cannot write {output}: {error.strerror}") from None
+    click.echo(f"Written to {output}.", err=True)
+
+
+def _write(file: IO[bytes], text: str) -> None:
+    file.write(text.encode())
+    file.flush()
+
+
+def _picture(figures: Mapping[str, Any]) -> RenderableType:
+    from rich.columns import Columns
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    days = figures["period_days"]
+    subject = [
+        "everybody" if figures["user_id"] is None else printable(figures["user_id"]),
+        "all types" if figures["session_type"] is None else figures["session_type"],
+        "last day" if days == 1 else f"last {days} days",
+    ]
+    parts: list[RenderableType] = [
+        Text.assemble(("Session analytics", "bold"), ("  " + " · ".join(subject), "dim")),
+        Text(),
+        _numbers(figures),
+    ]
+    lists = [
+        _ranking("Top assets", [(row["symbol"], row["count"]) for row in figures["top_assets"]]),
+        _ranking("Popular tags", [(row["tag"], row["count"]) for row in figures["popular_tags"]]),
+        _ranking("Query types", list(figures["query_type_distribution"].items())),
+        _ranking("Session types", list(figures["session_type_breakdown"].items())),
+    ]
+    shown = [Padding(ranking, (0, 0, 1, 0)) for ranking in lists if ranking is not None]
+    if shown:
+        parts += [Text(), Columns(shown, padding=(0, 4), equal=True)]
+    if "message" in figures:
+        parts += [Text(), Text(figures["message"], style="yellow")]
+    if "meta" in figures:
+        parts += [_facts(figures["meta"])]
+    return Group(*parts)
+
+
+def _numbers(figures: Mapping[str, Any]) -> Table:
+    from rich.table import Table
+
+    rate = Decimal(str(figures["abandonment_rate"])) * 100
+    percent = rate.quantize(Decimal("0.1"), rounding=ROUND_HALF_UP)
+    grid = Table.grid(padding=(0, 2))
+    for _ in range(3):
+        grid.add_column(justify="right", style="bold cyan")
+        grid.add_column(style="dim")
+    grid.add_row(
+        f"{figures['total_sessions']:,}",
+        "sessions",
+        f"{figures['active_sessions']:,}",
+        "active now",
+        f"{figures['archived_sessions']:,}",
+        "archived",
+    )
+    grid.add_row(
+        f"{figures['total_queries']:,}",
+        "queries",
+        f"{figures['avg_queries_per_session']:,.2f}",
+        "per session",
+        _span(figures["avg_duration_seconds"]),
+        "on average",
+    )
+    grid.add_row(f"{percent} %", "abandoned")
+    return grid
+
+
+def _ranking(title: str, counts: Sequence[tuple[str, int]]) -> Table | None:
+    if not counts:
+        return None
+    from rich.table import Table
+    from rich.text import Text
+
+    most = max(count for _, count in counts)
+    table = Table(
+        title=title, title_style="bold", title_justify="left", box=None, show_header=False
+    )
+    table.add_column(max_width=_LONGEST_NAME, no_wrap=True, overflow="ellipsis")
+    table.add_column(justify="right", style="cyan")
+    table.add_column(style="blue", width=_BAR_WIDTH, no_wrap=True)
+    # A distribution has no end; the rest of it is in --json.
+    for name, count in counts[:10]:
+        table.add_row(Text(printable(name)), f"{count:,}", _bar(count, most))
+    if len(counts) > 10:
+        table.add_row(Text(f"{len(counts) - 10} more", style="dim"))
+    return table
+
+
+def _bar(count: int, most: int) -> str:
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    if not encoding.lower().startswith("utf"):
+        return "#" * max(1, count * _BAR_WIDTH // most)
+    eighths = max(1, count * _BAR_WIDTH * 8 // most)
+    whole, rest = divmod(eighths, 8)
+    return "█" * whole + (_EIGHTHS[rest - 1] if rest else "")
+
+
+def _facts(meta: Mapping[str, Any]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    for name, value in meta.items():
+        grid.add_row(name, Text("-" if value is None else str(value)))
+    return grid
+
+
+def _span(seconds: float) -> str:
+    whole = int(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    if hours:
+        return f"{hours:,} h {minutes:02} min"
+    if minutes:
+        return f"{minutes} min {whole % 60:02} s"
+    return f"{seconds:.2f} s"

@@ -1,0 +1,45 @@
+"""The command that serves the MCP tool."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from fiml.cli._connection import connected_settings
+from fiml.cli._group import Failure
+
+__all__ = ["mcp"]
+
+_DEFAULT_PORT: Final = 8765
+
+
+@click.command()
+@click.option("--http", is_flag=True, help="Streamable HTTP; default: standard input and output.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="With --http: a loopback name."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=_DEFAULT_PORT,
+    show_default=True,
+    help="With --http; 0 takes a free one.",
+)
+def mcp(*, http: bool, host: str, port: int) -> None:
+    """Serve the tool get-session-analytics to AI assistants."""
+    from fiml.mcp.server import serve_http, serve_stdio
+
+    with connected_settings() as settings:
+        if not http:
+            serve_stdio(settings)
+            return
+        try:
+            serve_http(
+                host,
+                port,
+                settings=settings,
+                on_ready=lambda url: click.echo(f"Serving MCP on {url}; Ctrl-C ends it.", err=True),
+            )
+        except OSError as error:
+            raise Failure(f"cannot listen on {host} port {port}: {error.strerror}") from None

@@ -1,0 +1,58 @@
+"""The command that lists the settings."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import click
+
+from fiml.cli._console import out_console, printable
+from fiml.settings import SETTINGS, Setting
+
+__all__ = ["settings"]
+
+_HIDDEN: Final = "********"
+_NONE: Final = "-"
+_SECRETS: Final = ("password", "sslpassword", "oauth_client_secret")
+
+
+@click.command()
+def settings() -> None:
+    """List every setting: its value now, its default, what it means."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    console = out_console()
+    for setting in SETTINGS:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+        table.add_row("value", Text(printable(_value(setting)), style="cyan"))
+        table.add_row("default", Text(setting.default or _NONE))
+        table.add_row("meaning", Text(setting.help))
+        console.print(Text(setting.name, style="bold"))
+        console.print(Padding(table, (0, 0, 1, 2)))
+
+
+def _value(setting: Setting) -> str:
+    given = os.environ.get(setting.name)
+    if not given:
+        return setting.default or _NONE
+    return _without_secrets(given) if setting.name == "DATABASE_URL" else given
+
+
+def _without_secrets(given: str) -> str:
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    from fiml.errors import SettingsError
+    from fiml.settings import Settings
+
+    try:
+        parts = conninfo_to_dict(Settings.from_environment({"DATABASE_URL": given}).conninfo)
+    except SettingsError:
+        # Whatever it is, it may hold a password.
+        return "(set, but no PostgreSQL connection string)"
+    hidden = {name: _HIDDEN for name in _SECRETS if name in parts}
+    return make_conninfo("", **{**parts, **hidden})

@@ -1,0 +1,340 @@
+"""An MCP server with the tool `get-session-analytics`, over stdio or streamable HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import threading
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from importlib.metadata import version
+from typing import Any, Final
+
+import anyio
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.context import Context
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.tools import Tool
+from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
+from mcp_types import CallToolResult, TextContent, ToolAnnotations
+
+from fiml.errors import (
+    DatabaseError,
+    DatabaseUnavailableError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    PoolExhaustedError,
+    SchemaVersionError,
+    SessionAnalyticsError,
+)
+from fiml.mcp._schemas import INPUT_SCHEMA, OUTPUT_SCHEMA
+from fiml.sessions.analytics import SessionAnalytics
+from fiml.sessions.store import SessionStore
+from fiml.settings import Settings
+
+__all__ = ["HTTP_PATH", "TOOL_NAME", "build_server", "serve_http", "serve_stdio"]
+
+TOOL_NAME: Final = "get-session-analytics"
+HTTP_PATH: Final = "/mcp"
+
+# The names over MCP are the documented ones, not Python's.
+_PARAMETERS: Final = {"userId": "user_id", "sessionType": "session_type", "days": "days"}
+_ARGUMENTS: Final = {parameter: argument for argument, parameter in _PARAMETERS.items()}
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+_LONGEST_MESSAGE: Final = 500
+_SECONDS_TO_STOP: Final = 2
+
+_DESCRIPTION: Final = (
+    "Usage figures of analysis sessions in the last `days` days: how many sessions, queries and "
+    "archivals, average duration and queries, abandonment rate, the top assets and tags, and the "
+    "breakdown by query type and session type; for one user, or for the whole platform. Exact at "
+    "the moment of the call and read-only. A total of 0 means that nothing happened; failures are "
+    "error results."
+)
+
+_logger = logging.getLogger(__name__)
+
+
+class _Reader:
+    """The database, opened when it can be: a server may start before it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._store = SessionStore(settings)
+        self._analytics = SessionAnalytics(self._store)
+        self._timeout_seconds = settings.timeout_seconds
+
+    async def open(self) -> None:
+        try:
+            # Callers queue for the one attempt to connect, and each has a deadline of its own.
+            async with asyncio.timeout(self._timeout_seconds):
+                await self._store.initialize()
+        except TimeoutError as error:
+            if isinstance(error, SessionAnalyticsError):
+                raise
+            raise DeadlineExceededError(
+                f"no connection to the database within {self._timeout_seconds:g} s"
+            ) from None
+
+    async def read(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        await self.open()
+        return await self._analytics.get_session_stats(**arguments)
+
+    async def close(self) -> None:
+        await self._store.shutdown()
+
+
+class _AnalyticsTool(Tool):
+    """The tool with its own reading of arguments.
+
+    The library's is lenient where a wrong guess answers for everybody: it ignores arguments it does
+    not know (`user_id`), and reads the text "null" as no user.
+    """
+
+    async def run(
+        self,
+        arguments: dict[str, Any],
+        context: Context[Any, Any],
+        convert_result: bool = False,
+    ) -> CallToolResult:
+        unknown = sorted(arguments.keys() - _PARAMETERS.keys())
+        if unknown:
+            raise ToolError(
+                _shortened(
+                    f"Unknown argument {', '.join(map(repr, unknown))}; "
+                    f"the arguments are {', '.join(_PARAMETERS)}."
+                )
+            )
+        reader: _Reader = context.request_context.lifespan_context
+        stats = await self.fn(reader, {_PARAMETERS[name]: arguments[name] for name in arguments})
+        return CallToolResult(
+            content=[TextContent(type="text", text=json.dumps(stats, ensure_ascii=False))],
+            structured_content=stats,
+        )
+
+
+def build_server(settings: Settings | None = None) -> MCPServer[_Reader]:
+    """Make the server; nothing is connected before it runs.
+
+    Where the database is down or not migrated, the server runs all the same, the tool says so, and
+    answers as soon as the database does.
+
+    Raises:
+        SettingsError: an environment variable does not parse.
+    """
+    known_settings = settings if settings is not None else Settings.from_environment()
+
+    @asynccontextmanager
+    async def lifespan(_server: MCPServer[_Reader]) -> AsyncIterator[_Reader]:
+        reader = _Reader(known_settings)
+        try:
+            try:
+                await reader.open()
+            except DatabaseError as error:
+                _logger.warning("started without the database: %s", error)
+            yield reader
+        finally:
+            await reader.close()
+
+    return MCPServer(
+        "session-analytics",
+        title="Session analytics",
+        version=version("session-analytics"),
+        instructions=(
+            f"Call {TOOL_NAME} for questions about how the platform, or one user, uses analysis "
+            "sessions. Compare periods by calling it with different `days`."
+        ),
+        tools=[_tool()],
+        lifespan=lifespan,
+        log_level="WARNING",
+        subscriptions=False,
+    )
+
+
+def serve_stdio(settings: Settings | None = None) -> None:
+    """Serve one client over standard input and output until it closes its end.
+
+    Standard output carries the protocol only; the log goes to standard error.
+
+    Raises:
+        SettingsError: an environment variable does not parse.
+    """
+    _log_to_stderr()
+    server = build_server(settings)
+    with _interruptible_input():
+        server.run("stdio")
+
+
+def serve_http(
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    *,
+    settings: Settings | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve streamable HTTP until interrupted.
+
+    Args:
+        host: a loopback name: nothing here binds `userId` to who is asking, so only this machine
+            may. For others, put a proxy that does in front.
+        port: 0 takes a free one.
+        on_ready: called with the URL once connections are accepted.
+
+    Raises:
+        InvalidArgumentError: `host` is no loopback name.
+        SettingsError: an environment variable does not parse.
+        OSError: the port cannot be had.
+    """
+    import uvicorn
+
+    if host not in _LOOPBACK:
+        raise InvalidArgumentError(
+            f"host is {host!r}; expected {', '.join(_LOOPBACK)}: the server asks nobody who they "
+            "are, so only this machine may connect; put a proxy that authenticates in front of it"
+        )
+    _log_to_stderr()
+    app = build_server(settings).streamable_http_app(streamable_http_path=HTTP_PATH, host=host)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listener:
+        shown = f"[{host}]" if ":" in host else host
+        if on_ready is not None:
+            on_ready(f"http://{shown}:{listener.getsockname()[1]}{HTTP_PATH}")
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            # A client keeps its stream of notifications open for ever.
+            timeout_graceful_shutdown=_SECONDS_TO_STOP,
+        )
+        anyio.run(lambda: uvicorn.Server(config).serve(sockets=[listener]))
+
+
+@contextmanager
+def _interruptible_input() -> Iterator[None]:
+    """Let Ctrl-C be the end of standard input, and a KeyboardInterrupt after that.
+
+    The server reads in a thread that nothing can interrupt but the end of what it reads.
+    """
+    given = os.dup(0)
+    reading_end, writing_end = os.pipe()
+    os.dup2(reading_end, 0)
+    os.close(reading_end)
+    is_interrupted = False
+
+    def end_input() -> None:
+        # Not closed: the number would be free for a connection while the copier still writes to it.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, writing_end)
+        os.close(nowhere)
+
+    def copy() -> None:
+        with suppress(OSError):
+            while chunk := os.read(given, 65_536):
+                while chunk:
+                    chunk = chunk[os.write(writing_end, chunk) :]
+        end_input()
+
+    def interrupt(_number: int, _frame: object) -> None:
+        nonlocal is_interrupted
+        is_interrupted = True
+        end_input()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    threading.Thread(target=copy, daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if is_interrupted:
+        raise KeyboardInterrupt
+
+
+def _tool() -> Tool:
+    return _AnalyticsTool(
+        fn=_get_session_analytics,
+        name=TOOL_NAME,
+        title="Get session analytics",
+        description=_DESCRIPTION,
+        parameters=INPUT_SCHEMA,
+        fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=OUTPUT_SCHEMA),
+        is_async=True,
+        context_kwarg=None,
+        annotations=ToolAnnotations(
+            title="Get session analytics",
+            read_only_hint=True,
+            destructive_hint=False,
+            idempotent_hint=True,
+            open_world_hint=False,
+        ),
+    )
+
+
+async def _get_session_analytics(reader: _Reader, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the documented dictionary; every failure is a `ToolError` that says what to do."""
+    try:
+        return await reader.read(arguments)
+    except InvalidArgumentError as error:
+        raise ToolError(_shortened(f"{_with_argument_names(str(error))}.")) from None
+    except SessionAnalyticsError as error:
+        _logger.warning("%s failed: %s", TOOL_NAME, error)
+        raise ToolError(_explained(error)) from None
+    except Exception as error:  # noqa: BLE001 - whatever it is, the client learns nothing of it
+        # Where, but not what: the text of an unknown exception may hold a user id.
+        _logger.error(
+            "%s failed unexpectedly with %s\n%s",
+            TOOL_NAME,
+            type(error).__name__,
+            "".join(traceback.format_tb(error.__traceback__)),
+        )
+        raise ToolError(
+            f"{TOOL_NAME} failed unexpectedly; nothing was computed. It was logged: tell whoever "
+            "runs this server."
+        ) from None
+
+
+def _explained(error: SessionAnalyticsError) -> str:
+    match error:
+        case DatabaseUnavailableError():
+            return (
+                "The session database cannot be reached. No figure was computed; this does not "
+                "mean that there were no sessions. Try again in a minute."
+            )
+        case DeadlineExceededError():
+            return (
+                "The session database did not answer in time. No figure was computed. "
+                "Try again in a minute, or with fewer days."
+            )
+        case PoolExhaustedError():
+            return "The server is busy. No figure was computed. Try again in a few seconds."
+        case SchemaVersionError():
+            return (
+                "The session database is not prepared for this version of session-analytics. "
+                "Whoever runs it has to run `session-analytics doctor`; trying again does not help."
+            )
+        case _:
+            return (
+                "The session database refused the question. No figure was computed. "
+                "Whoever runs it can run `session-analytics doctor`."
+            )
+
+
+def _with_argument_names(message: str) -> str:
+    name, separator, rest = message.partition(" ")
+    return _ARGUMENTS.get(name, name) + separator + re.sub(r"\bNone\b", "null", rest)
+
+
+def _shortened(message: str) -> str:
+    return message if len(message) <= _LONGEST_MESSAGE else message[: _LONGEST_MESSAGE - 1] + "…"
+
+
+def _log_to_stderr() -> None:
+    # Before the server is made: it would install a handler that wraps and colours.
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )

@@ -1,0 +1,131 @@
+"""Commands as processes of their own: signals, pipes, and the local server."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import Result
+from psycopg import sql
+
+from fiml.demo._database import DATABASE
+from fiml.local_server import local_server, remove_local_servers
+from fiml.sessions.migrations import _LOCK_KEY, migrate
+
+Run = Callable[..., Result]
+Start = Callable[..., subprocess.Popen[bytes]]
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = monotonic() + 30
+    while not condition():
+        assert monotonic() < deadline
+
+
+def test_a_failure_is_a_sentence_and_exit_code_1(start: Start) -> None:
+    process = start("stats", conninfo="postgresql://127.0.0.1:1/nothing")
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (1, b"")
+    assert stderr.startswith(b"Error: the database did not answer: ")
+    assert b"Traceback" not in stderr
+
+
+@pytest.mark.parametrize("command", [["archive"], ["migrate"]])
+def test_ctrl_c_ends_a_command_quietly_with_130_and_frees_its_locks(
+    start: Start, migrated_database: str, source: Connection, command: list[str]
+) -> None:
+    # Both wait for this: one for the table, the other for the migrations' lock.
+    source.execute(
+        "insert into sessions (id, type, expires_at) values (gen_random_uuid(), 'equity', now())"
+    )
+    source.execute("select pg_advisory_lock(%s)", [_LOCK_KEY])
+    with source.transaction():
+        source.execute("lock table sessions in access exclusive mode")
+        process = start(*command, conninfo=migrated_database)
+        with psycopg.connect(migrated_database, autocommit=True) as observer:
+
+            def is_waiting() -> bool:
+                row = observer.execute(
+                    "select exists (select from pg_stat_activity "
+                    "where datname = current_database() and wait_event_type = 'Lock')"
+                ).fetchone()
+                return row == (True,)
+
+            wait_until(is_waiting)
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=30)
+            assert process.returncode == 130
+            assert stdout == b""
+            assert b"Traceback" not in stderr
+            assert b"Error" not in stderr
+            wait_until(lambda: not is_waiting())
+
+
+def test_a_reader_that_goes_away_is_no_error(
+    start: Start, migrated_database: str, source: Connection
+) -> None:
+    source.execute(
+        """
+        insert into session_metrics (session_id, session_type, created_at, duration_seconds)
+        select gen_random_uuid(), 'equity', now() - interval '1 hour', 1
+        from generate_series(1, 5000)
+        """
+    )
+    for arguments in (["export", "--format", "csv"], ["stats"], ["stats", "--json"], ["settings"]):
+        reading_end, writing_end = os.pipe()
+        os.close(reading_end)
+        process = start(*arguments, conninfo=migrated_database, stdout=writing_end)
+        os.close(writing_end)
+        _, stderr = process.communicate(timeout=30)
+        assert stderr == b""
+        assert process.returncode == 1
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that stands for the checkout, as far as local servers are concerned."""
+    # pytest's own folders are closed to the user that the server of root runs under.
+    folder = Path(tempfile.mkdtemp(prefix="session-analytics-tests-"))
+    folder.chmod(0o711)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("fiml.local_server._PACKAGES", folder)
+    yield folder
+    remove_local_servers()
+    shutil.rmtree(folder)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_without_a_database_and_a_demo_it_says_what_to_set_or_run(run: Run) -> None:
+    for command in (["stats"], ["doctor"], ["migrate"], ["mcp"]):
+        result = run(*command)
+        assert result.exit_code == 1
+        assert "set DATABASE_URL" in result.stderr
+        assert "make demo" in result.stderr
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_without_a_database_the_demos_local_one_is_used_for_as_long_as_the_command(
+    run: Run,
+) -> None:
+    with local_server(durable=False) as server:
+        result = run("stats")
+        assert result.exit_code == 1
+        assert "the local server has no demo" in result.stderr
+        with psycopg.connect(server.conninfo(), autocommit=True) as connection:
+            connection.execute(sql.SQL("create database {}").format(sql.Identifier(DATABASE)))
+        migrate(server.conninfo(DATABASE))
+    result = run("stats", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["total_sessions"] == 0
+    # It is stopped again.
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(server.conninfo())
