@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-__all__ = ["export", "stats"]
+__all__ = ["export", "picture", "stats"]
 
 _BAR_WIDTH: Final = 12
 _EIGHTHS: Final = "▏▎▍▌▋▊▉█"
@@ -60,7 +60,7 @@ def stats(
     if as_json:
         click.echo(json.dumps(figures, indent=2, ensure_ascii=False))
     else:
-        out_console().print(_picture(figures))
+        out_console().print(picture(figures))
 
 
 @click.command()
@@ -114,7 +114,8 @@ def _write(file: IO[bytes], text: str) -> None:
     file.flush()
 
 
-def _picture(figures: Mapping[str, Any]) -> RenderableType:
+def picture(figures: Mapping[str, Any]) -> RenderableType:
+    """The documented dictionary as tables for a terminal."""
     from rich.columns import Columns
     from rich.console import Group
     from rich.padding import Padding

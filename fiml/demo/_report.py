@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from fiml.cli._figures import _picture as picture
+from fiml.cli._figures import picture
 from fiml.demo.history import HEAVY_USER
 
 __all__ = ["print_answers", "print_next", "write_environment_file"]
