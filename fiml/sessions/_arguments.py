@@ -27,6 +27,7 @@ __all__ = [
     "check_user_id",
     "check_whole_number",
     "json_text",
+    "shown",
     "text_problem",
 ]
 
@@ -37,6 +38,17 @@ MAX_LIMIT: Final = 1000
 # More than anyone means, and far from where Python's or PostgreSQL's parsers give up.
 _MAX_DEPTH: Final = 100
 _MAX_INTEGER_BITS: Final = 4096
+_MAX_SHOWN: Final = 100
+
+
+def shown(value: object) -> str:
+    """A value as an error message repeats it: as Python writes it, cut where that is long."""
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python refuses to write out an integer of thousands of digits.
+        text = f"of type {type(value).__name__} and too long to show"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def text_problem(text: str, *, is_name: bool = True) -> str | None:
@@ -85,7 +97,7 @@ def check_session_id(session_id: object) -> UUID:
             return UUID(session_id)
         except ValueError:
             pass
-    raise InvalidArgumentError(f"session_id is {session_id!r}; expected a UUID or its text")
+    raise InvalidArgumentError(f"session_id is {shown(session_id)}; expected a UUID or its text")
 
 
 def check_days(days: object) -> int:
@@ -109,7 +121,7 @@ def check_hours(hours: object, name: str) -> float:
     is_number = isinstance(hours, int | float) and not isinstance(hours, bool)
     if not is_number or not 0 < hours <= MAX_HOURS:  # type: ignore[operator]
         raise InvalidArgumentError(
-            f"{name} is {hours!r}; expected hours, above 0 and up to {MAX_HOURS}"
+            f"{name} is {shown(hours)}; expected hours, above 0 and up to {MAX_HOURS}"
         )
     return float(hours)  # type: ignore[arg-type]
 
@@ -121,7 +133,9 @@ def check_whole_number(value: object, name: str, maximum: int) -> int:
         InvalidArgumentError: it is none.
     """
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= maximum:
-        raise InvalidArgumentError(f"{name} is {value!r}; expected an integer from 1 to {maximum}")
+        raise InvalidArgumentError(
+            f"{name} is {shown(value)}; expected an integer from 1 to {maximum}"
+        )
     return value
 
 

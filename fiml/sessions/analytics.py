@@ -16,6 +16,7 @@ from fiml.sessions._arguments import (
     check_days,
     check_user_id,
     json_text,
+    shown,
 )
 from fiml.sessions.models import check_session_type
 
@@ -154,7 +155,7 @@ class SessionAnalytics:
             return await self.get_session_stats(user_id, session_type, days)
         if format != "csv":
             raise UnsupportedExportFormatError(
-                f"Unsupported export format: {format!r}; expected 'json' or 'csv'"
+                f"Unsupported export format: {shown(format)}; expected 'json' or 'csv'"
             )
         user = None if user_id is None else check_user_id(user_id)
         kind = None if session_type is None else check_session_type(session_type).value

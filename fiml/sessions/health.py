@@ -28,7 +28,7 @@ _DAY: Final = timedelta(days=1)
 _MIGRATE: Final = "Run `session-analytics migrate`."
 _BUILD: Final = "Run `session-analytics build`."
 _TRIGGERS: Final = (
-    "analytics_prepare",
+    "analytics_admit_user",
     "analytics_log_insert",
     "analytics_log_update",
     "analytics_log_delete",

@@ -30,6 +30,7 @@ from fiml.sessions._arguments import (
     check_hours,
     check_json,
     check_whole_number,
+    shown,
     text_problem,
 )
 
@@ -121,7 +122,7 @@ def check_session_type(session_type: object) -> SessionType:
         return SessionType(session_type)  # type: ignore[arg-type]
     except ValueError:
         raise UnknownSessionTypeError(
-            f"session_type is {session_type!r}; expected one of {', '.join(SessionType)}"
+            f"session_type is {shown(session_type)}; expected one of {', '.join(SessionType)}"
         ) from None
 
 

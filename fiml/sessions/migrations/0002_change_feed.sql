@@ -308,42 +308,40 @@ as $$
 $$;
 comment on function analytics.assign_user_keys is 'Gives each user that has none a random key, in an order that two writers share.';
 
-create function analytics.prepare_session() returns trigger
-language plpgsql security definer set search_path from current
+-- Once for each statement that writes: erased users stay out, new ones get their keys.
+create function analytics.admit_users(user_ids text[]) returns void
+language plpgsql
 as $$
 begin
-    if exists (select from analytics.erased_users where user_hash = analytics.user_hash(new.user_id)) then
+    if
+        exists (select from analytics.erased_users)
+        and exists (
+            select from unnest(user_ids) as candidate (user_id)
+            inner join analytics.erased_users
+                on erased_users.user_hash = analytics.user_hash(candidate.user_id)
+        )
+    then
         raise exception 'this user was erased and cannot be written again'
             using errcode = 'FA001', hint = 'analytics.forget_erasure(user_id) admits a user who came back.';
     end if;
-    if tg_op = 'INSERT' and new.is_archived and new.archived_at < analytics.horizon() then
-        insert into analytics.quarantine (fact, session_id, user_id, reason, source_row)
-        values ('late archival', new.id, new.user_id, 'archived before the retention horizon', to_jsonb(new));
-        return null;
-    end if;
+    perform analytics.assign_user_keys(user_ids);
+end
+$$;
+
+create function analytics.admit_new_user() returns trigger
+language plpgsql security definer set search_path from current
+as $$
+begin
+    perform analytics.admit_users(array[new.user_id::text]);
     return new;
 end
 $$;
 
-create function analytics.prepare_session_metrics() returns trigger
+create function analytics.fill_tags() returns trigger
 language plpgsql security definer set search_path from current
 as $$
 begin
-    if exists (select from analytics.erased_users where user_hash = analytics.user_hash(new.user_id)) then
-        raise exception 'this user was erased and cannot be written again'
-            using errcode = 'FA001', hint = 'analytics.forget_erasure(user_id) admits a user who came back.';
-    end if;
-    if tg_op = 'UPDATE' then
-        return new;
-    end if;
-    if new.created_at < analytics.horizon() then
-        insert into analytics.quarantine (fact, session_id, user_id, reason, source_row)
-        values ('metrics', new.session_id, new.user_id, 'created before the retention horizon', to_jsonb(new));
-        return null;
-    end if;
-    if new.tags is null or jsonb_typeof(new.tags) = 'null' then
-        new.tags := coalesce((select sessions.tags from sessions where sessions.id = new.session_id), '[]');
-    end if;
+    new.tags := coalesce((select sessions.tags from sessions where sessions.id = new.session_id), '[]');
     return new;
 end
 $$;
@@ -417,7 +415,7 @@ language plpgsql security definer set search_path from current
 as $$
 begin
     if tg_op = 'INSERT' then
-        perform analytics.assign_user_keys((select array_agg(distinct changed_rows.user_id) from changed_rows));
+        perform analytics.admit_users((select array_agg(distinct changed_rows.user_id) from changed_rows));
     elsif analytics.is_retention() then
         return null;
     end if;
@@ -430,6 +428,22 @@ begin
         row.abandoned, row.completed_normally, row.created_at,
         row.cache_hit_rate, row.cache_hit_rate_fraction, row.avg_query_time_ms, row.avg_query_ms
     ) as change;
+    -- Behind the horizon nothing can be added any more. The rows were written, so they are taken out again.
+    if tg_op = 'INSERT' and exists (
+        select from changed_rows where changed_rows.created_at < (select analytics.horizon())
+    ) then
+        insert into analytics.quarantine (fact, session_id, user_id, reason, source_row)
+        select
+            'metrics', changed_rows.session_id, changed_rows.user_id,
+            'created before the retention horizon', to_jsonb(changed_rows)
+        from changed_rows
+        where changed_rows.created_at < (select analytics.horizon());
+        delete from session_metrics
+        using changed_rows
+        where
+            session_metrics.id = changed_rows.id
+            and changed_rows.created_at < (select analytics.horizon());
+    end if;
     return null;
 end
 $$;
@@ -440,7 +454,6 @@ create function analytics.log_session_metrics_update() returns trigger
 language plpgsql security definer set search_path from current
 as $$
 begin
-    perform analytics.assign_user_keys((select array_agg(distinct new_rows.user_id) from new_rows));
     insert into analytics.session_changes
     with old_facts as (
         select
@@ -477,12 +490,10 @@ create function analytics.log_sessions() returns trigger
 language plpgsql security definer set search_path from current
 as $$
 begin
-    if not exists (select from changed_rows where is_archived) then
-        return null;
-    end if;
     if tg_op = 'INSERT' then
-        perform analytics.assign_user_keys((select array_agg(distinct user_id) from changed_rows where is_archived));
-    elsif analytics.is_retention() then
+        perform analytics.admit_users((select array_agg(distinct user_id) from changed_rows));
+    end if;
+    if not exists (select from changed_rows where is_archived) or (tg_op = 'DELETE' and analytics.is_retention()) then
         return null;
     end if;
     insert into analytics.session_changes
@@ -492,6 +503,22 @@ begin
         case tg_op when 'INSERT' then 1 else -1 end, row.user_id, row.type, row.archived_at
     ) as change
     where row.is_archived and row.archived_at is not null;
+    if tg_op = 'INSERT' and exists (
+        select from changed_rows where is_archived and archived_at < (select analytics.horizon())
+    ) then
+        insert into analytics.quarantine (fact, session_id, user_id, reason, source_row)
+        select
+            'late archival', changed_rows.id, changed_rows.user_id,
+            'archived before the retention horizon', to_jsonb(changed_rows)
+        from changed_rows
+        where changed_rows.is_archived and changed_rows.archived_at < (select analytics.horizon());
+        delete from sessions
+        using changed_rows
+        where
+            sessions.id = changed_rows.id
+            and changed_rows.is_archived
+            and changed_rows.archived_at < (select analytics.horizon());
+    end if;
     return null;
 end
 $$;
@@ -507,7 +534,6 @@ begin
     then
         return null;
     end if;
-    perform analytics.assign_user_keys((select array_agg(distinct user_id) from new_rows where is_archived));
     insert into analytics.session_changes
     with old_facts as (
         select user_id, type, archived_at from old_rows where is_archived and archived_at is not null
@@ -536,8 +562,8 @@ begin
 end
 $$;
 
-create trigger analytics_prepare before insert or update of user_id on sessions
-for each row execute function analytics.prepare_session();
+create trigger analytics_admit_user before update of user_id on sessions
+for each row when (new.user_id is distinct from old.user_id) execute function analytics.admit_new_user();
 create trigger analytics_log_insert after insert on sessions
 referencing new table as changed_rows for each statement execute function analytics.log_sessions();
 create trigger analytics_log_update after update on sessions
@@ -548,8 +574,10 @@ referencing old table as changed_rows for each statement execute function analyt
 create trigger analytics_refuse_truncate before truncate on sessions
 for each statement execute function analytics.refuse_truncate();
 
-create trigger analytics_prepare before insert or update of user_id on session_metrics
-for each row execute function analytics.prepare_session_metrics();
+create trigger analytics_admit_user before update of user_id on session_metrics
+for each row when (new.user_id is distinct from old.user_id) execute function analytics.admit_new_user();
+create trigger analytics_fill_tags before insert on session_metrics
+for each row when (new.tags is null or jsonb_typeof(new.tags) = 'null') execute function analytics.fill_tags();
 create trigger analytics_log_insert after insert on session_metrics
 referencing new table as changed_rows for each statement execute function analytics.log_session_metrics();
 create trigger analytics_log_update after update on session_metrics

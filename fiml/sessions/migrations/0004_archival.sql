@@ -86,44 +86,39 @@ as $$
     ) as counted
 $$;
 
--- Writes the metrics of sessions as they stand in these rows, ended when they were archived, else now. Returns
--- how many were written: a row dated before the retention horizon is set aside instead.
-create function analytics.write_metrics(recorded sessions[]) returns bigint
+-- Writes the metrics of sessions as they stand in these rows, ended when they were archived, else now.
+create function analytics.write_metrics(recorded sessions[]) returns void
 language sql
 as $$
-    with written as (
-        insert into session_metrics (
-            session_id, user_id, session_type, created_at, duration_seconds, total_queries, cache_hit_rate,
-            avg_query_time_ms, assets_analyzed, query_type_summary, completed_normally, abandoned, tags,
-            recorded_at
-        )
-        select
-            session.id, session.user_id, session.type, session.created_at, metrics.duration_seconds,
-            metrics.total_queries, metrics.cache_hit_rate, metrics.avg_query_time_ms,
-            coalesce(session.assets, '[]'), metrics.query_type_summary,
-            metrics.completed_normally, metrics.abandoned, coalesce(session.tags, '[]'), transaction_timestamp()
-        from unnest(recorded) as session
-        cross join lateral analytics.metrics_of(
-            session.created_at, session.expires_at, session.query_history, session.total_queries,
-            coalesce(session.archived_at, transaction_timestamp())
-        ) as metrics
-        on conflict (session_id) do update set
-            user_id = excluded.user_id,
-            session_type = excluded.session_type,
-            created_at = excluded.created_at,
-            duration_seconds = excluded.duration_seconds,
-            total_queries = excluded.total_queries,
-            cache_hit_rate = excluded.cache_hit_rate,
-            avg_query_time_ms = excluded.avg_query_time_ms,
-            assets_analyzed = excluded.assets_analyzed,
-            query_type_summary = excluded.query_type_summary,
-            completed_normally = excluded.completed_normally,
-            abandoned = excluded.abandoned,
-            tags = excluded.tags,
-            recorded_at = excluded.recorded_at
-        returning 1
+    insert into session_metrics (
+        session_id, user_id, session_type, created_at, duration_seconds, total_queries, cache_hit_rate,
+        avg_query_time_ms, assets_analyzed, query_type_summary, completed_normally, abandoned, tags,
+        recorded_at
     )
-    select count(*) from written
+    select
+        session.id, session.user_id, session.type, session.created_at, metrics.duration_seconds,
+        metrics.total_queries, metrics.cache_hit_rate, metrics.avg_query_time_ms,
+        coalesce(session.assets, '[]'), metrics.query_type_summary,
+        metrics.completed_normally, metrics.abandoned, coalesce(session.tags, '[]'), transaction_timestamp()
+    from unnest(recorded) as session
+    cross join lateral analytics.metrics_of(
+        session.created_at, session.expires_at, session.query_history, session.total_queries,
+        coalesce(session.archived_at, transaction_timestamp())
+    ) as metrics
+    on conflict (session_id) do update set
+        user_id = excluded.user_id,
+        session_type = excluded.session_type,
+        created_at = excluded.created_at,
+        duration_seconds = excluded.duration_seconds,
+        total_queries = excluded.total_queries,
+        cache_hit_rate = excluded.cache_hit_rate,
+        avg_query_time_ms = excluded.avg_query_time_ms,
+        assets_analyzed = excluded.assets_analyzed,
+        query_type_summary = excluded.query_type_summary,
+        completed_normally = excluded.completed_normally,
+        abandoned = excluded.abandoned,
+        tags = excluded.tags,
+        recorded_at = excluded.recorded_at
 $$;
 
 -- Archives sessions that the caller has locked, all or none. What the sessions table says of a session wins
@@ -274,7 +269,11 @@ begin
     then
         return false;
     end if;
-    return analytics.write_metrics(array[recorded]) = 1;
+    perform analytics.write_metrics(array[recorded]);
+    -- False as well where the row was set aside: dated before the retention horizon.
+    return exists (
+        select from session_metrics where session_metrics.session_id = record_session_metrics.session_id
+    );
 end
 $$;
 

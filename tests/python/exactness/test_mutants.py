@@ -83,7 +83,7 @@ DATABASE = [
         "table old_facts except all",
         "table old_facts except",
     ),
-    Mutant("analytics.prepare_session_metrics()", "new.tags is null", "false"),
+    Mutant("analytics.fill_tags()", "sessions.id = new.session_id", "false"),
     Mutant("analytics.names(jsonb)", "between 1 and 255", "between 0 and 256"),
     Mutant("analytics.counts(jsonb)", "= trunc(member.occurrences)", "is not null"),
 ]
