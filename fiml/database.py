@@ -25,7 +25,7 @@ from fiml.errors import (
 from fiml.sessions.migrations import MIGRATIONS
 from fiml.settings import Settings
 
-__all__ = ["Connection", "Database"]
+__all__ = ["Connection", "Database", "typed_error"]
 
 Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 T = TypeVar("T")
@@ -186,7 +186,7 @@ class Database:
                     raise
                 await asyncio.sleep(random.uniform(0.001, 0.02))  # noqa: S311
             except psycopg.Error as error:
-                raise _typed(error) from error
+                raise typed_error(error) from error
 
     @asynccontextmanager
     async def _connection(self, seconds: float) -> AsyncIterator[Connection]:
@@ -229,7 +229,7 @@ class Database:
                 )
                 row = await cursor.fetchone()
         except psycopg.Error as error:
-            raise _typed(error) from error
+            raise typed_error(error) from error
         version, source_schema = row or (None, None)
         expected = MIGRATIONS[-1].version
         if version != expected:
@@ -249,7 +249,8 @@ class Database:
             )
 
 
-def _typed(error: psycopg.Error) -> SessionAnalyticsError:
+def typed_error(error: psycopg.Error) -> SessionAnalyticsError:
+    """What PostgreSQL or the connection to it said, as an error of this package."""
     if error.sqlstate == _ERASED_USER:
         return ErasedUserError("this user was erased and cannot be written again")
     if isinstance(error, pg_errors.QueryCanceled):

@@ -63,6 +63,12 @@ SETTINGS = (
         "When Dagster compares all days of all marts with the source (cron, UTC).",
     ),
     Setting(
+        "SESSION_ANALYTICS_BI_ROLE",
+        "",
+        "Database role that builds let read the schema marts; nothing is granted without it, and "
+        "nothing is ever revoked.",
+    ),
+    Setting(
         "SESSION_ANALYTICS_PROJECT_DIR",
         "",
         "Folder of dbt_project.yml; default: the checkout this package was installed from.",

@@ -20,6 +20,16 @@
 
     {% if config.get("contract").enforced %}{% do get_assert_columns_equivalent(sql) %}{% endif %}
     {% call statement("begin_fold") -%}
+        -- Compiling what these statements do takes a hundred times longer than doing it.
+        set local jit = off;
+        -- A build that is killed ends on the server too, with the locks it holds, where the server can notice.
+        do $do$
+        begin
+            set local client_connection_check_interval = '1s';
+        exception
+            when invalid_parameter_value then null;
+        end
+        $do$;
         select analytics.begin_fold('{{ this.identifier }}', '{{ invocation_id }}')
     {%- endcall %}
     {% call statement("main") -%}
@@ -29,7 +39,7 @@
         select analytics.end_fold('{{ this.identifier }}')
     {%- endcall %}
 
-    {% do apply_grants(target_relation, config.get("grants"), should_revoke=true) %}
+    {% do grant_missing(target_relation, config.get("grants")) %}
     {% do persist_docs_once(target_relation) %}
     {{ run_hooks(post_hooks, inside_transaction=true) }}
     {% do adapter.commit() %}

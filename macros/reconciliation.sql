@@ -53,12 +53,7 @@ counted as (
         false as is_source,
         {{ (keys + sums.keys() | list) | join(",\n        ") }}
     from {{ mart }} as mart
-    where exists (
-        select from days
-        where
-            mart.activity_date >= (days.starts_at at time zone 'UTC')::date
-            and mart.activity_date < (days.ends_before at time zone 'UTC')::date
-    )
+    where {{ on_days("mart") }}
 
 ),
 

@@ -6,7 +6,6 @@
 {% materialization view, adapter="postgres" %}
     {%- set target_relation = this.incorporate(type="view") -%}
     {%- set existing_relation = load_cached_relation(this) -%}
-    {%- set grant_config = config.get("grants") -%}
     {%- if existing_relation is not none and existing_relation.type != "view" -%}
         {{ exceptions.raise_compiler_error(this ~ " is a " ~ existing_relation.type ~ ", not a view") }}
     {%- endif -%}
@@ -27,7 +26,7 @@
     {%- endcall %}
 
     {%- do persist_docs_once(target_relation) -%}
-    {%- do apply_grants(target_relation, grant_config, should_revoke=should_revoke(existing_relation, true)) -%}
+    {%- do grant_missing(target_relation, config.get("grants")) -%}
     {{ run_hooks(post_hooks, inside_transaction=true) }}
     {{ adapter.commit() }}
     {{ run_hooks(post_hooks, inside_transaction=false) }}

@@ -9,3 +9,13 @@
         where watermarks.mart in ('{{ model.identifier }}', '{{ whole.identifier }}')
     )
 {%- endmacro %}
+
+{#- Whether a mart's row is of one of the `days`, a CTE of the test. -#}
+{% macro on_days(mart) -%}
+    exists (
+        select from days
+        where
+            {{ mart }}.activity_date >= (days.starts_at at time zone 'UTC')::date
+            and {{ mart }}.activity_date < (days.ends_before at time zone 'UTC')::date
+    )
+{%- endmacro %}

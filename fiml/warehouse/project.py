@@ -24,7 +24,15 @@ from fiml.errors import BuildError
 from fiml.settings import Settings
 from fiml.warehouse._dbt import Event, check_project, dbt_arguments, dbt_environment, run_dbt
 
-__all__ = ["CompiledProject", "Mart", "Reconciliation", "View", "compiled", "load_marts"]
+__all__ = [
+    "CompiledProject",
+    "Mart",
+    "Reconciliation",
+    "View",
+    "compiled",
+    "load_marts",
+    "manifest_path",
+]
 
 _SOURCES: Final = ("models", "macros", "tests/dbt")
 _RECONCILIATION: Final = "reconciliation"
@@ -32,6 +40,7 @@ _RECONCILIATION: Final = "reconciliation"
 _ANY_DATABASE: Final = "session_analytics_any_database"
 # Compiled versions that are kept: other branches, other source schemas.
 _KEPT_VERSIONS: Final = 8
+_MANIFEST: Final = ".manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,29 +111,44 @@ def compiled(settings: Settings) -> CompiledProject:
     Raises:
         BuildError: dbt cannot compile the project, or one of them is not there.
     """
+    return _kept(settings)[0]
+
+
+def manifest_path(settings: Settings) -> Path:
+    """dbt's manifest.json of the project as it is now; made as `compiled` makes its own.
+
+    Raises:
+        BuildError: dbt cannot compile the project, or one of them is not there.
+    """
+    return _kept(settings)[1]
+
+
+def _kept(settings: Settings) -> tuple[CompiledProject, Path]:
     project_dir = settings.project_dir.resolve()
     if not (project_dir / "dbt_project.yml").is_file():
         check_project(settings)
-    wanted = _fingerprint(project_dir, settings.source_schema)
     folder = project_dir / "target" / "project"
-    kept = folder / f"{wanted}.json"
-    found = _read(kept)
+    kept = folder / f"{_fingerprint(project_dir, settings.source_schema)}.json"
+    manifest = kept.with_suffix(_MANIFEST)
+    found = _read(kept, manifest)
     if found is not None:
-        return found
+        return found, manifest
     check_project(settings)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / "lock"):
-            found = _read(kept)
+            found = _read(kept, manifest)
             if found is None:
-                found = _compile(settings, folder / "compile")
-                _write(kept, found)
+                parsed = _compile(settings, folder / "compile")
+                found = _project_of(parsed)
+                _write(manifest, parsed)
+                _write(kept, asdict(found))
                 _forget_old_versions(folder)
     except OSError as error:
         raise BuildError(
             f"the compiled project cannot be kept in {folder}: {error.strerror}"
         ) from error
-    return found
+    return found, manifest
 
 
 def _fingerprint(project_dir: Path, source_schema: str) -> str:
@@ -156,7 +180,9 @@ def _files(project_dir: Path) -> list[Path]:
     return sorted(found)
 
 
-def _read(kept: Path) -> CompiledProject | None:
+def _read(kept: Path, manifest: Path) -> CompiledProject | None:
+    if not manifest.exists():
+        return None
     try:
         parsed = json.loads(kept.read_text(encoding="utf-8"))
         return CompiledProject(
@@ -177,11 +203,11 @@ def _as_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write(kept: Path, project: CompiledProject) -> None:
+def _write(kept: Path, content: Mapping[str, Any]) -> None:
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=kept.parent, suffix=".tmp", delete=False
     ) as file:
-        json.dump(asdict(project), file, indent=1)
+        json.dump(content, file)
     made = Path(file.name)
     made.chmod(0o644)
     made.replace(kept)
@@ -189,7 +215,7 @@ def _write(kept: Path, project: CompiledProject) -> None:
 
 def _forget_old_versions(folder: Path) -> None:
     by_age = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in by_age[_KEPT_VERSIONS:]:
+    for path in by_age[2 * _KEPT_VERSIONS :]:
         path.unlink(missing_ok=True)
 
 
@@ -200,7 +226,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _compile(settings: Settings, target: Path) -> CompiledProject:
+def _compile(settings: Settings, target: Path) -> dict[str, Any]:
     # Nothing of the caller's connection: the text must not depend on it, nor dbt's parsed state.
     somewhere = Settings(
         conninfo=f"host=127.0.0.1 port=1 user=nobody dbname={_ANY_DATABASE}",
@@ -227,12 +253,12 @@ def _compile(settings: Settings, target: Path) -> CompiledProject:
         if code != 0:
             told = " ".join(errors[0].message.split()) if errors else f"exit code {code}"
             raise BuildError(f"dbt cannot compile the project: {told[:400]}")
-        manifest = json.loads((target / "manifest.json").read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads((target / "manifest.json").read_bytes())
     finally:
         # The parsed state makes the next compilation faster; nobody reads the rest.
         for rest in ("compiled", "run"):
             shutil.rmtree(target / rest, ignore_errors=True)
-    return _project_of(manifest)
+    return manifest
 
 
 def _is_optional(name: str) -> bool:

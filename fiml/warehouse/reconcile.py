@@ -13,11 +13,10 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
-from fiml.database import _typed as typed_error
 from fiml.settings import Settings
+from fiml.warehouse._connection import connected
 from fiml.warehouse.project import Reconciliation, compiled
 
 __all__ = ["MOST_DRIFTS", "Drift", "reconcile"]
@@ -71,20 +70,12 @@ def reconcile(settings: Settings, *, all_days: bool = False) -> list[Drift]:
 
     Raises:
         BuildError: the project cannot be compiled.
+        SchemaVersionError: the database is not migrated, or by another version.
         DatabaseError: the database did not answer.
     """
     tests = compiled(settings).reconciliations
-    conninfo = make_conninfo(
-        settings.conninfo, application_name="session-analytics-reconcile", connect_timeout=10
-    )
-    drifts: list[Drift] = []
-    try:
-        with psycopg.connect(conninfo, autocommit=True) as connection:
-            for test in tests:
-                drifts += _compare(connection, test, all_days=all_days)
-    except psycopg.Error as error:
-        raise typed_error(error) from error
-    return drifts
+    with connected(settings, "session-analytics-reconcile") as connection:
+        return [drift for test in tests for drift in _compare(connection, test, all_days=all_days)]
 
 
 def _compare(

@@ -9,7 +9,7 @@ with bounds as (
         fold_bounds.lower_bound,
         fold_bounds.upper_bound,
         analytics.horizon() as horizon
-    from analytics.fold_bounds() as fold_bounds
+    from {{ fold_bounds() }} as fold_bounds
 
 ),
 
@@ -47,7 +47,7 @@ unseen_changes as (
             analytics.is_unseen(session_changes.xid, coalesce(bounds.lower_bound, bounds.upper_bound))
             and (
                 pg_visible_in_snapshot(session_changes.xid, bounds.upper_bound)
-                or (bounds.lower_bound is null and session_changes.occurred_at >= bounds.horizon)
+                or (bounds.lower_bound is null and bounds.horizon <= session_changes.occurred_at)
             )
 
 ),
@@ -69,7 +69,7 @@ source_facts as (
         session_facts.set_aside_values,
         1::smallint as sign
     from bounds
-    inner join session_facts on session_facts.occurred_at >= bounds.horizon
+    inner join session_facts on bounds.horizon <= session_facts.occurred_at
     where bounds.lower_bound is null
 
 ),

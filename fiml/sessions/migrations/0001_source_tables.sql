@@ -42,7 +42,8 @@ begin
 end
 $do$;
 
--- No default expiry: a writer that names none has a session that never counts as active, and `doctor` shows it.
+-- No default expiry: a writer that names none has a session that never counts as active, and `doctor` shows
+-- it.
 alter table sessions add column if not exists assets jsonb not null default '[]';
 alter table sessions add column if not exists expires_at timestamptz;
 alter table sessions add column if not exists last_accessed_at timestamptz not null default now();

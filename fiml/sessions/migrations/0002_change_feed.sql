@@ -21,7 +21,8 @@ create table analytics.user_keys (
     user_id text,
     unique nulls not distinct (user_id)
 );
-comment on table analytics.user_keys is 'One row per user id: the random key it has in the marts. Never opened to BI.';
+comment on table analytics.user_keys is
+'One row per user id: the random key it has in the marts. Never opened to BI.';
 insert into analytics.user_keys (user_id) values (null);
 
 create function analytics.anonymous_key() returns uuid
@@ -32,7 +33,8 @@ create table analytics.erased_users (
     user_hash bytea primary key,
     erased_at timestamptz not null default now()
 );
-comment on table analytics.erased_users is 'One row per erased user: a salted hash that keeps late writes out.';
+comment on table analytics.erased_users is
+'One row per erased user: a salted hash that keeps late writes out.';
 
 create function analytics.user_hash(user_id text) returns bytea
 language sql stable
@@ -61,7 +63,8 @@ as $$
     from jsonb_array_elements(case when jsonb_typeof(elements) = 'array' then elements else '[]' end) as element
     where jsonb_typeof(element) = 'string' and length(element #>> '{}') between 1 and 255
 $$;
-comment on function analytics.names is 'The strings of 1 to 255 characters in a JSON array, as often as they stand there.';
+comment on function analytics.names is
+'The strings of 1 to 255 characters in a JSON array, as often as they stand there.';
 
 create function analytics.counts(members jsonb) returns table (name text, occurrences bigint)
 language sql immutable parallel safe rows 4
@@ -79,10 +82,12 @@ as $$
         and member.occurrences = trunc(member.occurrences)
 $$;
 comment on function analytics.counts is
-'The members of a JSON object whose name has 1 to 255 characters and whose value is an integer from 1 to 2^31-1.';
+'The members of a JSON object whose name has 1 to 255 characters and whose value is an integer from 1 to '
+'2^31-1.';
 
--- How many elements, or members, do not count. Every row that is written asks this three times, so what is too
--- short to hold an over-long name takes a way that the planner can inline; exploding costs ten times as much.
+-- How many elements, or members, do not count. Every row that is written asks this three times, so what is
+-- too short to hold an over-long name takes a way that the planner can inline; exploding costs ten times as
+-- much.
 
 create function analytics.exploded_set_aside_names(elements jsonb) returns integer
 language sql immutable parallel safe
@@ -149,7 +154,8 @@ as $$
         + analytics.set_aside_names(tags)
 $$;
 comment on function analytics.set_aside_values is
-'How many values of one metrics row do not count: elements of the wrong kind, negative figures, rates out of range.';
+'How many values of one metrics row do not count: elements of the wrong kind, negative figures, rates out '
+'of range.';
 
 -- One row per fact: what a session contributes to the figures, and when. The feed carries the same columns.
 create view analytics.session_facts as
@@ -203,7 +209,8 @@ select
     sessions.expires_at
 from sessions
 where not sessions.is_archived;
-comment on view analytics.open_sessions is 'One row per session that is not archived; active while expires_at is ahead.';
+comment on view analytics.open_sessions is
+'One row per session that is not archived; active while expires_at is ahead.';
 
 create view analytics.session_metrics_rows as
 select
@@ -243,7 +250,8 @@ create table analytics.session_changes (
     set_aside_values integer not null
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.02);
 comment on table analytics.session_changes is
-'One row per change of a fact: +1 added, -1 taken away. Written by triggers only, pruned when every mart has folded it.';
+'One row per change of a fact: +1 added, -1 taken away. Written by triggers only, pruned when every mart '
+'has folded it.';
 create index on analytics.session_changes (xid);
 
 -- "Has this mart not seen this row?", the one place that says so. The comparison is what an index can use.
@@ -257,7 +265,8 @@ create table analytics.build_windows (
     upper_bound pg_snapshot not null,
     opened_at timestamptz not null default clock_timestamp()
 );
-comment on table analytics.build_windows is 'One row per build: the snapshot up to which all its models fold.';
+comment on table analytics.build_windows is
+'One row per build: the snapshot up to which all its models fold.';
 
 -- A snapshot means something in the cluster, and for the feed table, that it was taken from.
 create table analytics.watermarks (
@@ -270,7 +279,8 @@ create table analytics.watermarks (
     feed_oid oid not null,
     folded_at timestamptz
 );
-comment on table analytics.watermarks is 'One row per mart: the snapshot of the feed that the mart holds, changed with it.';
+comment on table analytics.watermarks is
+'One row per mart: the snapshot of the feed that the mart holds, changed with it.';
 
 create function analytics.system_identifier() returns bigint
 language sql stable parallel safe
@@ -290,11 +300,12 @@ select
     end as watermark,
     watermarks.previous_watermark
 from analytics.watermarks;
-comment on view analytics.mart_states is 'One row per mart: its watermark, null where nothing of it can be trusted here.';
+comment on view analytics.mart_states is
+'One row per mart: its watermark, null where nothing of it can be trusted here.';
 
 -- Triggers. Security definer, so that a writer needs nothing in this schema.
 
-create function analytics.assign_user_keys(user_ids text []) returns void
+create function analytics.assign_user_keys(user_ids text[]) returns void
 language sql
 as $$
     insert into analytics.user_keys (user_id)
@@ -306,7 +317,8 @@ as $$
     order by candidate.user_id
     on conflict do nothing
 $$;
-comment on function analytics.assign_user_keys is 'Gives each user that has none a random key, in an order that two writers share.';
+comment on function analytics.assign_user_keys is
+'Gives each user that has none a random key, in an order that two writers share.';
 
 -- Once for each statement that writes: erased users stay out, new ones get their keys.
 create function analytics.admit_users(user_ids text[]) returns void
@@ -346,12 +358,16 @@ begin
 end
 $$;
 
--- Who deletes as retention, so that the figures stay: a transaction, not a setting that any writer could make.
+-- Who deletes as retention, so that the figures stay: a transaction, not a setting that any writer could
+-- make.
 alter table analytics.settings add column retention_xid xid8;
 
 create function analytics.is_retention() returns boolean
 language sql stable
-as 'select coalesce(settings.retention_xid = pg_current_xact_id_if_assigned(), false) from analytics.settings';
+as $$
+    select coalesce(settings.retention_xid = pg_current_xact_id_if_assigned(), false)
+    from analytics.settings
+$$;
 
 -- The feed rows of one metrics row. Inlined, like everything the triggers call for each row.
 create function analytics.metrics_change(
@@ -385,7 +401,9 @@ as $$
         )
 $$;
 
-create function analytics.archival_change(sign integer, user_id text, session_type text, archived_at timestamptz)
+create function analytics.archival_change(
+    sign integer, user_id text, session_type text, archived_at timestamptz
+)
 returns setof analytics.session_changes
 language sql stable rows 1
 as $$
@@ -577,7 +595,8 @@ for each statement execute function analytics.refuse_truncate();
 create trigger analytics_admit_user before update of user_id on session_metrics
 for each row when (new.user_id is distinct from old.user_id) execute function analytics.admit_new_user();
 create trigger analytics_fill_tags before insert on session_metrics
-for each row when (new.tags is null or jsonb_typeof(new.tags) = 'null') execute function analytics.fill_tags();
+for each row when (new.tags is null or jsonb_typeof(new.tags) = 'null')
+execute function analytics.fill_tags();
 create trigger analytics_log_insert after insert on session_metrics
 referencing new table as changed_rows for each statement execute function analytics.log_session_metrics();
 create trigger analytics_log_update after update on session_metrics
@@ -590,4 +609,8 @@ for each statement execute function analytics.refuse_truncate();
 
 -- Users that were here before the triggers.
 select analytics.assign_user_keys(array_agg(distinct known.user_id))
-from (select user_id from sessions union select user_id from session_metrics) as known;
+from (
+    select sessions.user_id from sessions
+    union
+    select session_metrics.user_id from session_metrics
+) as known;

@@ -64,7 +64,10 @@ sessions = 0 and queries = 0 and duration_seconds = 0 and abandoned_sessions = 0
 and completed_sessions = 0 and archived_sessions = 0;
 
 insert into analytics.watermarks (mart, system_identifier, feed_oid)
-select mart, analytics.system_identifier(), 'analytics.session_changes'::regclass::oid
+select
+    mart,
+    analytics.system_identifier() as system_identifier,
+    'analytics.session_changes'::regclass::oid as feed_oid
 from unnest(array[
     'daily_session_stats',
     'daily_asset_counts',
@@ -102,8 +105,8 @@ begin
 end
 $$;
 
--- Windows are numbered under a lock taken before their snapshot, so that numbers are ordered as snapshots are:
--- a mart that only moves to higher numbers never counts a row twice.
+-- Windows are numbered under a lock taken before their snapshot, so that numbers are ordered as snapshots
+-- are: a mart that only moves to higher numbers never counts a row twice.
 create function analytics.open_window(run_id text) returns bigint
 language plpgsql
 as $$

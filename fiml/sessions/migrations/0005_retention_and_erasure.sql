@@ -37,7 +37,8 @@ begin
 end
 $$;
 comment on function analytics.erase_user is
-'Erases a user: source rows (and with the next fold their part of every figure), quarantine and mapping. Returns rows removed.';
+'Erases a user: source rows (and with the next fold their part of every figure), quarantine and mapping. '
+'Returns rows removed.';
 
 create function analytics.forget_erasure(user_id text) returns boolean
 language plpgsql security definer set search_path from current
@@ -50,8 +51,8 @@ $$;
 comment on function analytics.forget_erasure is 'Admits writes for a user who was erased and came back.';
 
 -- Drops raw rows older than `keep_from` and records the horizon: metrics by created_at, archivals by
--- archived_at. Never past the creation of a session that is not archived yet, whose metrics are still to come,
--- and only what every mart has folded. Returns the horizon reached, a UTC midnight.
+-- archived_at. Never past the creation of a session that is not archived yet, whose metrics are still to
+-- come, and only what every mart has folded. Returns the horizon reached, a UTC midnight.
 create function analytics.apply_retention(keep_from timestamptz) returns timestamptz
 language plpgsql security definer set search_path from current
 as $$
@@ -95,4 +96,5 @@ begin
 end
 $$;
 comment on function analytics.apply_retention is
-'Drops raw rows older than keep_from and leaves the figures; returns the horizon, before which only whole days are known.';
+'Drops raw rows older than keep_from and leaves the figures; returns the horizon, before which only whole '
+'days are known.';

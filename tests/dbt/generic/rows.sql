@@ -10,11 +10,3 @@
 {% test always_true(model, condition) -%}
     select * from {{ model }} where not coalesce({{ condition }}, false)
 {%- endtest %}
-
-{% test not_negative(model, column_name) -%}
-    select * from {{ model }} where {{ column_name }} < 0
-{%- endtest %}
-
-{% test positive(model, column_name) -%}
-    select * from {{ model }} where {{ column_name }} <= 0
-{%- endtest %}

@@ -1,0 +1,1 @@
+"""Scheduling of the archival, the dbt build and the checks."""
