@@ -1,6 +1,6 @@
 {#- Tests of marts against each other. -#}
 
-{#- The sums of the finer mart are those of the whole, key by key, on the days that reconciliation looks at. -#}
+{#- The finer mart adds up to the whole, key by key, on the days that reconciliation looks at. -#}
 {% test adds_up_to(model, whole, keys, sums) -%}
     {%- set names = (keys + sums) | join(", ") -%}
     with days as (

@@ -1,4 +1,4 @@
-"""The reader: the documented response, typed errors, and what happens when the database does not answer."""
+"""The reader: the documented response, typed errors, and a database that does not answer."""
 
 import asyncio
 import csv
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -186,15 +187,16 @@ def locked(conninfo: str, table: str = "session_metrics") -> Iterator[None]:
         connection.rollback()
 
 
-def wait_for_activity(database: Connection, condition: str, wanted: int) -> None:
+async def wait_for_activity(database: Connection, condition: str, wanted: int) -> None:
     """Until so many of the library's own connections are in the state."""
     while True:
         row = database.execute(
-            "select count(*) from pg_stat_activity where datname = current_database() "  # noqa: S608
+            "select count(*) from pg_stat_activity where datname = current_database() "
             f"and application_name = 'session-analytics' and {condition}"
         ).fetchone()
         if row == (wanted,):
             return
+        await asyncio.sleep(0)
 
 
 # The response -----------------------------------------------------------------------------------
@@ -403,7 +405,6 @@ WRONG_DAYS = [
     "",
     None,
     [30],
-    10**5000,
     10**30,
 ]
 WRONG_USERS = ["", "a\0b", "\0", "x" * 256, b"ann", 7, 7.0, True, "\ud800", "a\udfffb", ["ann"], {}]
@@ -418,22 +419,23 @@ def questions(closed: SessionAnalytics) -> list[Callable[..., Awaitable[Any]]]:
     ]
 
 
-@pytest.mark.parametrize(
-    "days",
-    WRONG_DAYS,
-    ids=lambda days: repr(days)[:20] if not isinstance(days, int) or days < 10**9 else "huge",
-)
+@pytest.mark.parametrize("days", WRONG_DAYS, ids=lambda days: f"{days}"[:9])
 async def test_wrong_days_are_refused_before_any_query(closed: SessionAnalytics, days: Any) -> None:
-    for ask in (*questions(closed), closed.get_user_session_summary):
-        given = {"user_id": "ann"} if ask == closed.get_user_session_summary else {}
+    for ask in (*questions(closed), partial(closed.get_user_session_summary, "ann")):
         with pytest.raises(InvalidDaysError, match="expected an integer from 1 to 3650") as refusal:
-            await ask(**given, days=days)
+            await ask(days=days)
         assert isinstance(refusal.value, ValueError)
-        assert len(str(refusal.value)) < 500
-        if len(repr(days) if not isinstance(days, int) else "") < 50 and not (
-            isinstance(days, int) and days >= 10**30
-        ):
-            assert f"days is {days!r};" in str(refusal.value)
+        assert f"days is {days!r};" in str(refusal.value)
+
+
+@pytest.mark.parametrize("given", [10**5000, -(10**5000), "x" * 10**6, [0] * 10**5], ids=type)
+async def test_what_is_too_long_to_repeat_is_refused_all_the_same(
+    closed: SessionAnalytics, given: Any
+) -> None:
+    for argument in ("days", "user_id", "session_type", "format"):
+        with pytest.raises(InvalidArgumentError) as refusal:
+            await closed.export_session_metrics(**{argument: given})
+        assert len(str(refusal.value)) < 300
 
 
 @pytest.mark.parametrize("user_id", WRONG_USERS, ids=lambda user_id: ascii(user_id)[:20])
@@ -441,7 +443,7 @@ async def test_wrong_user_ids_are_refused_before_any_query_and_not_repeated(
     closed: SessionAnalytics, user_id: Any
 ) -> None:
     for ask in (*questions(closed), closed.get_user_session_summary):
-        with pytest.raises(InvalidUserIdError, match="^user_id .*; expected a string") as refusal:
+        with pytest.raises(InvalidUserIdError, match=r"^user_id .*; expected a string") as refusal:
             await ask(user_id=user_id)
         assert isinstance(refusal.value, ValueError)
         if isinstance(user_id, str) and user_id:
@@ -474,7 +476,9 @@ async def test_unknown_session_types_are_refused_before_any_query(
 async def test_unknown_export_formats_are_refused_before_any_query(
     closed: SessionAnalytics, export_format: Any
 ) -> None:
-    with pytest.raises(UnsupportedExportFormatError, match="^Unsupported export format") as refusal:
+    with pytest.raises(
+        UnsupportedExportFormatError, match=r"^Unsupported export format"
+    ) as refusal:
         await closed.export_session_metrics(format=export_format)
     assert isinstance(refusal.value, ValueError)
     assert repr(export_format) in str(refusal.value)
@@ -662,7 +666,7 @@ async def test_a_connection_that_the_server_ended_does_not_fail_a_read(
         "select pg_terminate_backend(pid) from pg_stat_activity "
         "where datname = current_database() and application_name = 'session-analytics'"
     )
-    wait_for_activity(database, "true", 0)
+    await wait_for_activity(database, "true", 0)
     found = await asyncio.gather(*(analytics.get_session_stats() for _ in range(8)))
     assert {answer["total_sessions"] for answer in found} == {1}
 
@@ -680,11 +684,11 @@ async def test_a_network_that_falls_silent_is_an_error_within_the_deadline_and_m
 ) -> None:
     async with (
         Gateway(migrated_database) as gateway,
-        reading(gateway.conninfo(), timeout=1, pool_size=2) as analytics,
+        reading(gateway.conninfo(), timeout=2, pool_size=2) as analytics,
     ):
         await asyncio.gather(*(analytics.get_session_stats(USER) for _ in range(4)))
         gateway.fall_silent()
-        with takes_no_longer_than(1):
+        with takes_no_longer_than(2):
             found = await asyncio.gather(
                 *(analytics.get_session_stats(USER) for _ in range(4)), return_exceptions=True
             )
@@ -709,19 +713,19 @@ async def test_a_network_that_falls_silent_is_an_error_within_the_deadline_and_m
 async def test_a_table_that_somebody_locked_is_an_error_within_the_deadline(
     migrated_database: str, database: Connection, table: str
 ) -> None:
-    async with reading(migrated_database, timeout=0.5, pool_size=2) as analytics:
+    async with reading(migrated_database, timeout=1, pool_size=2) as analytics:
         await analytics.get_session_stats(USER)
         with locked(migrated_database, table):
             for ask in (
                 analytics.get_session_stats,
                 lambda: analytics.get_session_stats(USER, include_meta=True),
             ):
-                with takes_no_longer_than(0.5), pytest.raises(DeadlineExceededError) as refusal:
+                with takes_no_longer_than(1), pytest.raises(DeadlineExceededError) as refusal:
                     await ask()
                 assert isinstance(refusal.value, TimeoutError)
                 assert USER not in str(refusal.value)
             # Nothing goes on behind for an answer that nobody waits for.
-            wait_for_activity(database, "state <> 'idle'", 0)
+            await wait_for_activity(database, "state <> 'idle'", 0)
         assert (await analytics.get_session_stats())["total_sessions"] == 0
 
 
@@ -745,9 +749,9 @@ async def test_fifty_callers_at_once_are_served_by_two_connections(
 async def test_an_exhausted_pool_is_an_error_that_says_how_large_it_is(
     migrated_database: str,
 ) -> None:
-    async with reading(migrated_database, timeout=1, pool_size=2) as analytics:
+    async with reading(migrated_database, timeout=2, pool_size=2) as analytics:
         await asyncio.gather(*(analytics.get_session_stats(USER) for _ in range(4)))
-        with locked(migrated_database), takes_no_longer_than(1):
+        with locked(migrated_database), takes_no_longer_than(2):
             found = await asyncio.gather(
                 *(analytics.get_session_stats(USER) for _ in range(5)), return_exceptions=True
             )
@@ -783,7 +787,7 @@ async def test_cancelled_calls_leave_no_open_transaction_and_a_pool_that_works(
             assert isinstance(outcome, asyncio.CancelledError | dict)
             ended += isinstance(outcome, dict)
         assert ended < 200
-        wait_for_activity(database, "state <> 'idle'", 0)
+        await wait_for_activity(database, "state <> 'idle'", 0)
         found = await asyncio.gather(*(analytics.get_session_stats() for _ in range(9)))
         assert {answer["total_sessions"] for answer in found} == {50}
 

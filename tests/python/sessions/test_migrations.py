@@ -24,7 +24,7 @@ from fiml.sessions.analytics import SessionAnalytics
 from fiml.sessions.migrations import MIGRATIONS, installed_version, migrate, uninstall
 from fiml.settings import Settings
 from fiml.warehouse.fold import fold
-from fiml.warehouse.project import Mart, load_marts
+from fiml.warehouse.project import Mart
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -197,11 +197,6 @@ class Migrating(threading.Thread):
         if self._error is not None:
             raise self._error
         return self._applied
-
-
-@pytest.fixture(scope="session")
-def marts() -> tuple[Mart, ...]:
-    return load_marts(Settings.from_environment())
 
 
 @pytest.fixture
