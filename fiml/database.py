@@ -22,7 +22,7 @@ from fiml.errors import (
     SchemaVersionError,
     SessionAnalyticsError,
 )
-from fiml.sessions.migrations import MIGRATIONS
+from fiml.sessions.migrations import HOW_TO_MIGRATE, require_current_version
 from fiml.settings import Settings
 
 __all__ = ["Connection", "Database", "typed_error"]
@@ -38,7 +38,6 @@ _NOT_INSTALLED = (
     pg_errors.UndefinedFunction,
     pg_errors.InvalidSchemaName,
 )
-_HOW_TO_MIGRATE: Final = "run `session-analytics migrate`"
 
 # JIT costs a hundred times what these statements do; a generic plan is made once for a connection.
 _CONFIGURE: Final = """
@@ -231,17 +230,7 @@ class Database:
         except psycopg.Error as error:
             raise typed_error(error) from error
         version, source_schema = row or (None, None)
-        expected = MIGRATIONS[-1].version
-        if version != expected:
-            remedy = (
-                _HOW_TO_MIGRATE
-                if (version or 0) < expected
-                else "install the newer session-analytics"
-            )
-            raise SchemaVersionError(
-                f"the database is at version {version or 0}, this package needs {expected}; "
-                f"{remedy}"
-            )
+        require_current_version(version or 0)
         if source_schema != self.settings.source_schema:
             raise SchemaVersionError(
                 f"the database was installed for source schema {source_schema!r}, "
@@ -256,7 +245,7 @@ def typed_error(error: psycopg.Error) -> SessionAnalyticsError:
     if isinstance(error, pg_errors.QueryCanceled):
         return DeadlineExceededError("the server stopped the statement at its time limit")
     if isinstance(error, _NOT_INSTALLED):
-        return SchemaVersionError(f"the database lacks what this package needs; {_HOW_TO_MIGRATE}")
+        return SchemaVersionError(f"the database lacks what this package needs; {HOW_TO_MIGRATE}")
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         if isinstance(error, pg_errors.DiskFull | pg_errors.OutOfMemory):
             return DatabaseError(f"the server ran out of something: {_first_line(error)}")

@@ -9,9 +9,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from fiml.database import typed_error as typed_error
-from fiml.errors import SchemaVersionError
-from fiml.sessions.migrations import MIGRATIONS, installed_version
+from fiml.database import typed_error
+from fiml.sessions.migrations import installed_version, require_current_version
 from fiml.settings import Settings
 
 __all__ = ["connected"]
@@ -30,17 +29,7 @@ def connected(settings: Settings, application_name: str) -> Iterator[psycopg.Con
             make_conninfo(settings.conninfo, application_name=application_name, connect_timeout=10),
             autocommit=True,
         ) as connection:
-            version = installed_version(connection)
-            if version != MIGRATIONS[-1].version:
-                remedy = (
-                    "run `session-analytics migrate`"
-                    if version < MIGRATIONS[-1].version
-                    else "install the newer session-analytics"
-                )
-                raise SchemaVersionError(
-                    f"the database is at version {version}, this package needs "
-                    f"{MIGRATIONS[-1].version}; {remedy}"
-                )
+            require_current_version(installed_version(connection))
             yield connection
     except psycopg.Error as error:
         raise typed_error(error) from error

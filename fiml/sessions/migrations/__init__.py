@@ -21,7 +21,17 @@ from psycopg.rows import scalar_row
 
 from fiml.errors import SchemaVersionError
 
-__all__ = ["MIGRATIONS", "Migration", "installed_version", "migrate", "uninstall"]
+__all__ = [
+    "HOW_TO_MIGRATE",
+    "MIGRATIONS",
+    "Migration",
+    "installed_version",
+    "migrate",
+    "require_current_version",
+    "uninstall",
+]
+
+HOW_TO_MIGRATE: Final = "run `session-analytics migrate`"
 
 # Any two processes that migrate one database must take the same key; the value has no meaning.
 _LOCK_KEY: Final = 7_165_839_204_411
@@ -115,6 +125,20 @@ def installed_version(connection: psycopg.Connection[tuple[object, ...]]) -> int
             return 0
         found = cursor.execute("select max(version) from analytics.migrations").fetchone()
     return int(found or 0)
+
+
+def require_current_version(version: int) -> None:
+    """Refuse a database that is at another version than this package.
+
+    Raises:
+        SchemaVersionError: the message names both and says what to do.
+    """
+    newest = MIGRATIONS[-1].version
+    if version != newest:
+        remedy = HOW_TO_MIGRATE if version < newest else "install the newer session-analytics"
+        raise SchemaVersionError(
+            f"the database is at version {version}, this package needs {newest}; {remedy}"
+        )
 
 
 def uninstall(conninfo: str) -> bool:
