@@ -17,21 +17,42 @@ with days as (
 
 ),
 
+mart_state as materialized (
+
+    select mart_states.watermark from analytics.mart_states where mart_states.mart = '{{ mart.identifier }}'
+
+),
+
 unseen_changes as (
 
     select session_changes.*
-    from analytics.mart_states
+    from mart_state
     inner join {{ ref("stg_session_changes") }} as session_changes
-        on analytics.is_unseen(session_changes.xid, mart_states.watermark)
-    where mart_states.mart = '{{ mart.identifier }}'
+        on analytics.is_unseen(session_changes.xid, mart_state.watermark)
+    inner join days
+        on session_changes.occurred_at >= days.starts_at and session_changes.occurred_at < days.ends_before
+
+),
+
+source_facts as (
+
+    select on_day.*
+    from days
+    cross join lateral (
+        select *
+        from {{ ref("int_session_facts") }} as session_facts
+        where session_facts.occurred_at >= days.starts_at and session_facts.occurred_at < days.ends_before
+        -- Kept apart from the join, so that each day is looked up through the indexes on time.
+        offset 0
+    ) as on_day
 
 ),
 
 counted as (
 
     {% for part in [
-        {"from": "unseen_changes", "weight": "facts.sign", "is_source": "false"},
-        {"from": ref("int_session_facts"), "weight": "1", "is_source": "true"},
+        {"rows": "unseen_changes", "weight": "facts.sign", "is_source": "false"},
+        {"rows": "source_facts", "weight": "1", "is_source": "true"},
     ] -%}
     select
         {{ part.is_source }} as is_source,
@@ -42,9 +63,7 @@ counted as (
         {% for sum, contribution in sums.items() -%}
         {{ part.weight }} * ({{ contribution }})::bigint as {{ sum }}{{ "," if not loop.last }}
         {% endfor -%}
-    from days
-    inner join {{ part.from }} as facts
-        on facts.occurred_at >= days.starts_at and facts.occurred_at < days.ends_before
+    from {{ part.rows }} as facts
     {{ exploded }}
     where {{ condition }} and isfinite(facts.occurred_at)
     union all

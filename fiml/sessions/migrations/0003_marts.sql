@@ -228,36 +228,36 @@ as $$
 $$;
 
 -- The days on which a mart is compared with the source: those that its last fold touched, or (where that is
--- asked for, or the last fold was a rebuild) all of them from the horizon on, as one range.
+-- asked for, or the last fold was a rebuild) all of them from the horizon on, as one range. Not plain SQL, so
+-- that the planner takes the estimate of a few rows and looks each day up.
 create function analytics.days_to_reconcile(mart text, is_every_day boolean)
 returns table (starts_at timestamptz, ends_before timestamptz)
-language sql stable rows 10
+language plpgsql stable rows 3
 as $$
-    select analytics.horizon(), 'infinity'::timestamptz
-    from analytics.mart_states
-    where
-        mart_states.mart = days_to_reconcile.mart
-        and (
-            is_every_day
-            or coalesce(current_setting('analytics.reconcile_every_day', true), '') = 'on'
-            or mart_states.previous_watermark is null
-        )
-    union all
-    select touched.day at time zone 'UTC', (touched.day + interval '1 day') at time zone 'UTC'
-    from (
-        select distinct date_trunc('day', session_changes.occurred_at at time zone 'UTC') as day
-        from analytics.mart_states
-        inner join analytics.session_changes
-            on
-                analytics.is_unseen(session_changes.xid, mart_states.previous_watermark)
-                and pg_visible_in_snapshot(session_changes.xid, mart_states.watermark)
-        where
-            mart_states.mart = days_to_reconcile.mart
-            and session_changes.occurred_at >= analytics.horizon()
-            and isfinite(session_changes.occurred_at)
-            and not is_every_day
-            and coalesce(current_setting('analytics.reconcile_every_day', true), '') <> 'on'
-    ) as touched
+declare
+    state analytics.mart_states;
+begin
+    select * into state from analytics.mart_states where mart_states.mart = days_to_reconcile.mart;
+    if
+        is_every_day
+        or coalesce(current_setting('analytics.reconcile_every_day', true), '') = 'on'
+        or state.previous_watermark is null
+    then
+        return query select analytics.horizon(), 'infinity'::timestamptz;
+    else
+        return query
+        select touched.day at time zone 'UTC', (touched.day + interval '1 day') at time zone 'UTC'
+        from (
+            select distinct date_trunc('day', session_changes.occurred_at at time zone 'UTC') as day
+            from analytics.session_changes
+            where
+                analytics.is_unseen(session_changes.xid, state.previous_watermark)
+                and pg_visible_in_snapshot(session_changes.xid, state.watermark)
+                and session_changes.occurred_at >= (select analytics.horizon())
+                and isfinite(session_changes.occurred_at)
+        ) as touched;
+    end if;
+end
 $$;
 
 -- Feed rows that every mart holds, below a grace that is longer than the longest read.
