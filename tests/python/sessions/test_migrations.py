@@ -724,10 +724,11 @@ def test_a_migration_that_meets_a_writer_in_a_deadlock_starts_again(
 ) -> None:
     write(documented)
     with connected(empty_database) as writer, writer.transaction():
-        # It is the migration that finds the deadlock.
-        writer.execute("set local deadlock_timeout = '1min'")
+        # It is the migration that finds the deadlock: a process looks for one just once, when it has
+        # waited for its deadlock_timeout, and by then the writer has to wait too.
+        writer.execute("set local deadlock_timeout = '5min'")
         writer.execute("update session_metrics set total_queries = 5")
-        migrating = Migrating(empty_database, options="-c deadlock_timeout=10ms")
+        migrating = Migrating(empty_database, options="-c deadlock_timeout=3s")
         migrating.start()
         migrating.wait_for_lock(documented, "session_metrics")
         writer.execute("update sessions set type = 'macro'")
