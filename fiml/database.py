@@ -45,6 +45,7 @@ select
     set_config('jit', 'off', false),
     set_config('plan_cache_mode', 'force_generic_plan', false),
     set_config('TimeZone', 'UTC', false),
+    set_config('default_transaction_isolation', 'read committed', false),
     set_config('statement_timeout', %(timeout_ms)s, false),
     set_config('idle_in_transaction_session_timeout', %(idle_ms)s, false)
 """
@@ -227,6 +228,10 @@ class Database:
                     "from analytics.migrations"
                 )
                 row = await cursor.fetchone()
+        except _NOT_INSTALLED:
+            row = None
+        except psycopg.OperationalError as error:
+            raise DatabaseUnavailableError(f"cannot connect: {_first_line(error)}") from error
         except psycopg.Error as error:
             raise typed_error(error) from error
         version, source_schema = row or (None, None)

@@ -33,7 +33,7 @@ def connected_settings() -> Iterator[Settings]:
         yield settings
         return
 
-    from fiml.demo._database import DATABASE
+    from fiml.demo._database import DATABASE, is_finished
     from fiml.local_server import has_local_data, local_server
 
     if not has_local_data():
@@ -42,7 +42,14 @@ def connected_settings() -> Iterator[Settings]:
             "postgresql://user:password@host:5432/database, or run `make demo` for a local one"
         )
     with local_server() as server:
-        _check_demo(server.conninfo(), DATABASE)
+        finished = is_finished(server.conninfo())
+        if finished is None:
+            raise Failure(
+                "no database is named, and the local server has no demo: set DATABASE_URL, or run "
+                "`make demo`"
+            )
+        if not finished:
+            raise Failure("the last demo did not come to its end: run `make demo` again")
         yield replace(settings, conninfo=server.conninfo(DATABASE))
 
 
@@ -51,15 +58,3 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
     import asyncio
 
     return asyncio.run(work)
-
-
-def _check_demo(conninfo: str, name: str) -> None:
-    import psycopg
-
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        found = connection.execute("select from pg_database where datname = %s", [name]).fetchone()
-    if found is None:
-        raise Failure(
-            "no database is named, and the local server has no demo: set DATABASE_URL, or run "
-            "`make demo`"
-        )

@@ -46,7 +46,7 @@ def uninstall(*, yes: bool) -> None:
     with connected_settings() as settings:
         if not yes:
             _confirm(
-                f"Take the schemas analytics, marts and staging out of {_place(settings)}?",
+                f"Take the triggers and the schemas analytics and marts out of {_place(settings)}?",
             )
         was_installed = take_out(settings.conninfo)
     click.echo(

@@ -12,11 +12,13 @@ from psycopg.conninfo import make_conninfo
 
 from fiml.errors import DatabaseError
 
-__all__ = ["DATABASE", "new_demo_database"]
+__all__ = ["DATABASE", "is_finished", "new_demo_database"]
 
 DATABASE: Final = "session_analytics_demo"
 
 _MARK: Final = "Sample data of session-analytics; every `session-analytics demo` makes it again."
+# Until the demo has come to its end; an interrupted one leaves it.
+_UNFINISHED: Final = f"{_MARK} Unfinished."
 _OLDEST_SERVER: Final = 150_000
 _CONNECT_SECONDS: Final = 10
 # Held in the demo's database while a demo uses it; the value has no meaning.
@@ -48,10 +50,25 @@ def new_demo_database(server: str) -> Iterator[str]:
         connection.execute(sql.SQL("drop database if exists {} with (force)").format(database))
         # template1 may be in use, which would be refused.
         connection.execute(sql.SQL("create database {} template template0").format(database))
-        connection.execute(sql.SQL("comment on database {} is {}").format(database, _MARK))
+        connection.execute(sql.SQL("comment on database {} is {}").format(database, _UNFINISHED))
     with closing(_connect(conninfo)) as connection:
         connection.execute(_IS_LOCKED_BY_US)
         yield conninfo
+        connection.execute(sql.SQL("comment on database {} is {}").format(database, _MARK))
+
+
+def is_finished(server: str) -> bool | None:
+    """Whether the demo database of a server was made to its end; None where there is none.
+
+    Raises:
+        psycopg.Error: the server cannot be reached.
+    """
+    with closing(_connect(server)) as connection:
+        row = connection.execute(
+            "select shobj_description(oid, 'pg_database') from pg_database where datname = %s",
+            [DATABASE],
+        ).fetchone()
+    return None if row is None else row[0] == _MARK
 
 
 def _connect(conninfo: str) -> psycopg.Connection[Any]:
@@ -84,7 +101,7 @@ def _check_replaceable(connection: psycopg.Connection[Any], conninfo: str) -> No
         if not _is_true(inside, _IS_LOCKED_BY_US):
             raise DatabaseError("another demo is running on this server; wait for it to end")
         # A run that was killed before it could mark the database left it empty.
-        if existing[0] != _MARK and not _is_true(inside, _IS_EMPTY):
+        if existing[0] not in {_MARK, _UNFINISHED} and not _is_true(inside, _IS_EMPTY):
             raise DatabaseError(
                 f"the server has a database {DATABASE} that no demo made; rename it first"
             )

@@ -142,7 +142,8 @@ frame as materialized (
             else days.day_end
         end as mart_until
     from days
-    inner join analytics.mart_states on mart_states.mart = '{mart}'
+    -- A mart that nobody knows of is one that cannot be trusted.
+    left join analytics.mart_states on mart_states.mart = '{mart}'
 )"""
 )
 

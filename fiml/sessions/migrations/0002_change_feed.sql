@@ -336,6 +336,18 @@ begin
         raise exception 'this user was erased and cannot be written again'
             using errcode = 'FA001', hint = 'analytics.forget_erasure(user_id) admits a user who came back.';
     end if;
+    -- An erasure, or a horizon, that is newer than the writer's snapshot cannot be seen in it. Meeting it is a
+    -- serialization failure, and the writer tries again.
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform from analytics.settings for share;
+        insert into analytics.erased_users (user_hash)
+        select distinct analytics.user_hash(candidate.user_id)
+        from unnest(user_ids) as candidate (user_id)
+        where candidate.user_id is not null
+        on conflict do nothing;
+        delete from analytics.erased_users
+        where user_hash in (select analytics.user_hash(candidate.user_id) from unnest(user_ids) as candidate (user_id));
+    end if;
     perform analytics.assign_user_keys(user_ids);
 end
 $$;
@@ -500,6 +512,17 @@ begin
         row.abandoned, row.completed_normally, row.created_at,
         row.cache_hit_rate, row.cache_hit_rate_fraction, row.avg_query_time_ms, row.avg_query_ms
     ) as change;
+    if exists (select from new_rows where created_at < (select analytics.horizon())) then
+        insert into analytics.quarantine (fact, session_id, user_id, reason, source_row)
+        select
+            'metrics', new_rows.session_id, new_rows.user_id,
+            'created before the retention horizon', to_jsonb(new_rows)
+        from new_rows
+        where new_rows.created_at < (select analytics.horizon());
+        delete from session_metrics
+        using new_rows
+        where session_metrics.id = new_rows.id and new_rows.created_at < (select analytics.horizon());
+    end if;
     return null;
 end
 $$;
@@ -567,6 +590,17 @@ begin
     select change.*
     from changed_rows as row
     cross join lateral analytics.archival_change(row.sign, row.user_id, row.type, row.archived_at) as change;
+    if exists (select from new_rows where archived_at < (select analytics.horizon()) and is_archived) then
+        insert into analytics.quarantine (fact, session_id, user_id, reason, source_row)
+        select
+            'late archival', new_rows.id, new_rows.user_id,
+            'archived before the retention horizon', to_jsonb(new_rows)
+        from new_rows
+        where new_rows.archived_at < (select analytics.horizon()) and new_rows.is_archived;
+        delete from sessions
+        using new_rows
+        where sessions.id = new_rows.id and new_rows.archived_at < (select analytics.horizon()) and new_rows.is_archived;
+    end if;
     return null;
 end
 $$;
@@ -580,7 +614,7 @@ begin
 end
 $$;
 
-create trigger analytics_admit_user before update of user_id on sessions
+create trigger analytics_admit_user after update on sessions
 for each row when (new.user_id is distinct from old.user_id) execute function analytics.admit_new_user();
 create trigger analytics_log_insert after insert on sessions
 referencing new table as changed_rows for each statement execute function analytics.log_sessions();
@@ -592,7 +626,7 @@ referencing old table as changed_rows for each statement execute function analyt
 create trigger analytics_refuse_truncate before truncate on sessions
 for each statement execute function analytics.refuse_truncate();
 
-create trigger analytics_admit_user before update of user_id on session_metrics
+create trigger analytics_admit_user after update on session_metrics
 for each row when (new.user_id is distinct from old.user_id) execute function analytics.admit_new_user();
 create trigger analytics_fill_tags before insert on session_metrics
 for each row when (new.tags is null or jsonb_typeof(new.tags) = 'null')

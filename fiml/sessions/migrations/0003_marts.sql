@@ -92,6 +92,7 @@ begin
     ) then
         return false;
     end if;
+    perform from analytics.watermarks order by mart for update;
     lock table analytics.session_changes in share row exclusive mode;
     delete from analytics.session_changes;
     delete from analytics.build_windows;
@@ -246,7 +247,13 @@ begin
         return query select analytics.horizon(), 'infinity'::timestamptz;
     else
         return query
-        select touched.day at time zone 'UTC', (touched.day + interval '1 day') at time zone 'UTC'
+        select
+            touched.day at time zone 'UTC',
+            -- The last day that there is has no next one.
+            case
+                when touched.day < '294276-12-31' then (touched.day + interval '1 day') at time zone 'UTC'
+                else 'infinity'
+            end
         from (
             select distinct date_trunc('day', session_changes.occurred_at at time zone 'UTC') as day
             from analytics.session_changes

@@ -19,13 +19,16 @@ begin
         raise exception 'a user id is needed: sessions without a user belong to nobody who could be erased'
             using errcode = 'invalid_parameter_value';
     end if;
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'erasure must run in READ COMMITTED: it deletes what the lock made it wait for';
+    end if;
     lock table sessions, session_metrics in share row exclusive mode;
     insert into analytics.erased_users (user_hash)
     values (analytics.user_hash(erase_user.user_id))
     on conflict do nothing;
-    delete from session_metrics where session_metrics.user_id = erase_user.user_id;
+    delete from session_metrics where session_metrics.user_id::text = erase_user.user_id;
     get diagnostics erased = row_count;
-    delete from sessions where sessions.user_id = erase_user.user_id;
+    delete from sessions where sessions.user_id::text = erase_user.user_id;
     get diagnostics removed = row_count;
     delete from analytics.quarantine where quarantine.user_id = erase_user.user_id;
     delete from marts.daily_user_stats
@@ -59,8 +62,15 @@ as $$
 declare
     reached timestamptz;
 begin
-    lock table sessions, session_metrics in share row exclusive mode;
+    if keep_from is null or keep_from = 'infinity' then
+        raise exception 'a time is needed from which rows are kept' using errcode = 'invalid_parameter_value';
+    end if;
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'retention must run in READ COMMITTED: it deletes what the lock made it wait for';
+    end if;
+    -- A fold under way first, so that no writer waits for one.
     perform from analytics.watermarks order by mart for update;
+    lock table sessions, session_metrics in share row exclusive mode;
     reached := date_trunc(
         'day',
         least(
@@ -98,3 +108,12 @@ $$;
 comment on function analytics.apply_retention is
 'Drops raw rows older than keep_from and leaves the figures; returns the horizon, before which only whole '
 'days are known.';
+
+-- What runs with its owner's rights is for those alone to whom it is granted.
+revoke execute on function
+analytics.archive_expired_sessions(integer), analytics.archive_locked(uuid[]),
+analytics.archive_or_set_aside(uuid[]), analytics.archive_session(uuid),
+analytics.release_quarantined_sessions(), analytics.record_session_metrics(uuid, jsonb),
+analytics.delete_session(uuid), analytics.erase_user(text), analytics.forget_erasure(text),
+analytics.apply_retention(timestamptz)
+from public;

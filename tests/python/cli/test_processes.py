@@ -14,9 +14,8 @@ from typing import Any
 import psycopg
 import pytest
 from click.testing import Result
-from psycopg import sql
 
-from fiml.demo._database import DATABASE
+from fiml.demo._database import new_demo_database
 from fiml.local_server import local_server, remove_local_servers
 from fiml.sessions.migrations import _LOCK_KEY, migrate
 
@@ -35,7 +34,7 @@ def test_a_failure_is_a_sentence_and_exit_code_1(start: Start) -> None:
     process = start("stats", conninfo="postgresql://127.0.0.1:1/nothing")
     stdout, stderr = process.communicate(timeout=30)
     assert (process.returncode, stdout) == (1, b"")
-    assert stderr.startswith(b"Error: the database did not answer: ")
+    assert stderr.startswith(b"Error: cannot connect: ")
     assert b"Traceback" not in stderr
 
 
@@ -120,9 +119,12 @@ def test_without_a_database_the_demos_local_one_is_used_for_as_long_as_the_comma
         result = run("stats")
         assert result.exit_code == 1
         assert "the local server has no demo" in result.stderr
-        with psycopg.connect(server.conninfo(), autocommit=True) as connection:
-            connection.execute(sql.SQL("create database {}").format(sql.Identifier(DATABASE)))
-        migrate(server.conninfo(DATABASE))
+        with new_demo_database(server.conninfo()) as demo:
+            migrate(demo)
+            # As a demo that was interrupted leaves it.
+            result = run("stats")
+            assert result.exit_code == 1
+            assert "did not come to its end" in result.stderr
     result = run("stats", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["total_sessions"] == 0

@@ -100,6 +100,110 @@ def test_rows_around_every_midnight_of_a_window_are_counted_once(world: World) -
                 world.check(days=days, as_of=MIDNIGHT + timedelta(days=day) + offset)
 
 
+def test_a_row_at_the_first_midnight_that_no_mart_holds_yet_is_counted(world: World) -> None:
+    world.build()
+    add(world, metrics(MIDNIGHT - timedelta(days=1)))
+    world.insert_session(0, archived(MIDNIGHT - timedelta(days=1)))
+    assert world.check(days=1, as_of=MIDNIGHT)["total_sessions"] == 1
+    assert world.check(days=2, as_of=NOON)["archived_sessions"] == 1
+
+
+def test_a_mart_that_nobody_knows_of_is_answered_from_the_source(world: World) -> None:
+    add(world, metrics(NOON - timedelta(days=2)))
+    world.build()
+    world.builder.execute("delete from analytics.watermarks where mart = 'daily_session_stats'")
+    assert world.check(as_of=NOON)["total_sessions"] == 1
+
+
+def test_the_last_day_that_there_is_stops_no_build(world: World) -> None:
+    world.build()
+    world.write(
+        0,
+        "insert into session_metrics (session_id, session_type, created_at, duration_seconds) "
+        "values (gen_random_uuid(), 'equity', '294276-12-31 12:00+00', 1)",
+    )
+    world.build()
+    days = world.builder.execute(
+        "select count(*) from analytics.days_to_reconcile('daily_session_stats', false)"
+    ).fetchone()
+    assert days == (1,)
+
+
+def test_three_equal_archivals_that_are_moved_at_once_are_moved_three_times(world: World) -> None:
+    for _ in range(3):
+        world.insert_session(0, archived(NOON - timedelta(days=2)))
+    world.build()
+    world.write(0, "update sessions set archived_at = %s", [NOON - timedelta(days=1)])
+    assert world.check(as_of=NOON, days=1)["archived_sessions"] == 3
+    world.check_incremental_equals_scratch()
+
+
+def test_a_writer_with_an_old_snapshot_cannot_bring_an_erased_user_back(world: World) -> None:
+    world.writers[1].execute("begin isolation level repeatable read")
+    world.writers[1].execute("select from sessions")
+    add(world, metrics(NOON - timedelta(days=2)))
+    world.write(0, "select analytics.erase_user('ann')")
+    with pytest.raises(psycopg.errors.SerializationFailure):
+        world.writers[1].execute(
+            "insert into session_metrics (session_id, user_id, session_type, created_at, "
+            "duration_seconds) values (gen_random_uuid(), 'ann', 'equity', now(), 1)"
+        )
+    world.writers[1].rollback()
+    world.check_incremental_equals_scratch()
+
+
+def test_an_erased_user_does_not_come_back_through_somebody_s_trigger(world: World) -> None:
+    add(world, metrics(NOON - timedelta(days=2), user_id="bob"))
+    world.write(0, "select analytics.erase_user('ann')")
+    connection = world.writers[0]
+    connection.execute(
+        "create function public.rename() returns trigger language plpgsql as "
+        "$$ begin new.user_id := 'ann'; return new; end $$"
+    )
+    connection.execute(
+        "create trigger zz before update on session_metrics "
+        "for each row execute function public.rename()"
+    )
+    with pytest.raises(psycopg.Error, match="was erased"):
+        connection.execute("update session_metrics set total_queries = 3")
+
+
+@pytest.mark.parametrize("call", ["erase_user('ann')", "apply_retention(now())"])
+def test_erasure_and_retention_refuse_a_snapshot_that_may_be_too_old(
+    world: World, call: str
+) -> None:
+    world.builder.execute("begin isolation level repeatable read")
+    with pytest.raises(psycopg.errors.RaiseException, match="READ COMMITTED"):
+        world.builder.execute(f"select analytics.{call}")
+    world.builder.rollback()
+
+
+@pytest.mark.parametrize("keep_from", ["null", "'infinity'"])
+def test_retention_without_a_time_drops_nothing(world: World, keep_from: str) -> None:
+    add(world, metrics(NOON - timedelta(days=2)))
+    world.build()
+    with pytest.raises(psycopg.errors.InvalidParameterValue):
+        world.builder.execute(f"select analytics.apply_retention({keep_from})")
+    assert world.check(as_of=NOON)["total_sessions"] == 1
+
+
+def test_what_runs_with_its_owner_s_rights_is_closed_to_everybody_else(world: World) -> None:
+    open_to_all = world.builder.execute(
+        """
+        select pg_proc.oid::regprocedure::text
+        from pg_proc
+        where
+            pronamespace = 'analytics'::regnamespace
+            and prosecdef
+            and prorettype <> 'trigger'::regtype
+            and (proacl is null or exists (
+                select from aclexplode(proacl) as granted where granted.grantee = 0
+            ))
+        """
+    ).fetchall()
+    assert open_to_all == []
+
+
 def test_rows_dated_in_the_future_are_outside_also_when_a_mart_holds_them(world: World) -> None:
     add(world, metrics(NOON + timedelta(hours=3)), metrics(NOON + timedelta(days=3)))
     world.build()
@@ -461,6 +565,54 @@ class TestRetention:
             ("late archival", "archived before the retention horizon"),
             ("metrics", "created before the retention horizon"),
         ]
+
+    def test_rows_exactly_at_the_horizon_are_kept_and_admitted(
+        self, world: World, kept_from: datetime
+    ) -> None:
+        add(world, metrics(kept_from))
+        world.insert_session(0, archived(kept_from))
+        assert self.totals(world, days=30) == (25, 13)
+        world.build()
+        world.builder.execute("select analytics.apply_retention(%s)", [kept_from])
+        assert self.totals(world, days=30) == (25, 13)
+        world.check_incremental_equals_scratch()
+
+    def test_rows_that_are_moved_behind_the_horizon_are_quarantined(
+        self, world: World, kept_from: datetime
+    ) -> None:
+        world.write(
+            0,
+            "update session_metrics set created_at = %s where created_at = "
+            "(select max(created_at) from session_metrics) and user_id = 'bob'",
+            [kept_from - timedelta(hours=1)],
+        )
+        world.write(
+            0,
+            "update sessions set archived_at = %s where archived_at = "
+            "(select max(archived_at) from sessions)",
+            [kept_from - timedelta(hours=1)],
+        )
+        assert self.totals(world, days=30) == (23, 11)
+        world.check_incremental_equals_scratch()
+        assert self.totals(world, days=30) == (23, 11)
+
+    def test_it_waits_for_a_rebuild_that_was_asked_for(
+        self, world: World, kept_from: datetime
+    ) -> None:
+        world.request_rebuild()
+        with pytest.raises(psycopg.errors.RaiseException, match="do not hold every row"):
+            world.builder.execute(
+                "select analytics.apply_retention(%s)", [NOON + timedelta(days=1)]
+            )
+
+    def test_erasing_someone_takes_what_was_quarantined_too(
+        self, world: World, kept_from: datetime
+    ) -> None:
+        add(world, metrics(kept_from - MICROSECOND))
+        world.write(0, "select analytics.erase_user('ann')")
+        world.build()
+        assert world.builder.execute("select from analytics.quarantine").fetchall() == []
+        assert all(row[3] > 0 for row in world.rows()["daily_user_stats"])
 
     def test_erasing_someone_whose_rows_are_gone_removes_mapping_and_own_days_only(
         self, world: World, kept_from: datetime

@@ -724,7 +724,7 @@ def test_a_migration_that_meets_a_writer_in_a_deadlock_starts_again(
 ) -> None:
     write(documented)
     with connected(empty_database) as writer, writer.transaction():
-        # It is the migration that finds the deadlock: a process looks for one just once, when it has
+        # It is the migration that finds the deadlock: a process looks for one once, when it has
         # waited for its deadlock_timeout, and by then the writer has to wait too.
         writer.execute("set local deadlock_timeout = '5min'")
         writer.execute("update session_metrics set total_queries = 5")
