@@ -489,7 +489,8 @@ async def test_sessions_from_before_the_retention_horizon_do_not_stop_the_archiv
     settings: Settings, database: Connection
 ) -> None:
     add_expired(database, 5)
-    database.execute("update analytics.settings set horizon = date_trunc('day', now()) + '1 day'")
+    database.execute("update sessions set created_at = created_at - interval '3 days'")
+    database.execute("update analytics.settings set horizon = date_trunc('day', now(), 'UTC')")
     async with Database(settings) as archiver:
         result = await archive_expired(archiver, batch_size=2)
     assert result.archived == 5
@@ -574,6 +575,7 @@ async def test_a_record_behind_the_retention_horizon_says_that_nothing_was_writt
     database: Connection,
 ) -> None:
     (session_id,) = add_expired(database, 1)
-    database.execute("update analytics.settings set horizon = date_trunc('day', now()) + '1 day'")
+    database.execute("update sessions set created_at = created_at - interval '3 days'")
+    database.execute("update analytics.settings set horizon = date_trunc('day', now(), 'UTC')")
     assert not record(database, session_id)
     assert json.dumps(value(database, "select source_row from analytics.quarantine"))
