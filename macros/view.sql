@@ -13,7 +13,8 @@
     {{ run_hooks(pre_hooks, inside_transaction=false) }}
     {{ run_hooks(pre_hooks, inside_transaction=true) }}
 
-    {%- set is_unchanged = existing_relation is not none and view_is_unchanged(existing_relation, sql) -%}
+    {%- do lock_view(target_relation) -%}
+    {%- set is_unchanged = view_is_there(target_relation) and view_is_unchanged(target_relation, sql) -%}
     {% call statement("main") -%}
         {% if is_unchanged -%}
             select 'unchanged'
@@ -33,6 +34,20 @@
 
     {{ return({"relations": [target_relation]}) }}
 {% endmaterialization %}
+
+{#-
+  Two builds that make one view at once would fail on the catalogue's own unique keys: the second waits for
+  the first to commit, and looks again for what dbt's cache of relations may not know yet.
+-#}
+{% macro lock_view(relation) -%}
+    {%- call statement("view_locked") -%}
+        select pg_advisory_xact_lock(hashtextextended('view {{ relation }}', 0))
+    {%- endcall -%}
+{%- endmacro %}
+
+{% macro view_is_there(relation) -%}
+    {{ return(run_query("select to_regclass('" ~ relation ~ "') is not null").rows[0][0]) }}
+{%- endmacro %}
 
 {#- Asks PostgreSQL: a temporary view of the new text has the same definition as the view that exists. -#}
 {% macro view_is_unchanged(relation, sql) -%}
