@@ -15,6 +15,7 @@ BIN := .venv/bin
 # checkout that was moved or copied, or whose Python is gone, needs a new one.
 LOCKED := .venv/.locked
 INSTALLED := .venv/.installed
+BENCH := .venv/.bench
 
 # The models are jinja; the migrations name the source schema with a psql variable.
 sqlfluff = \
@@ -81,6 +82,16 @@ test: lint ## lint and all tests that take seconds
 test-long: install ## all tests, with more and larger random cases
 	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest $(PYTEST_ARGS) -m "long or not long"
 
+# For example BENCH_ARGS="--scale 100k,1m,5m,10m"; `.venv/bin/python -m benchmarks --help` lists them all.
+.PHONY: bench
+bench: install $(BENCH) ## measure the reader against what could be used instead
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+$(BENCH): requirements-bench.lock $(LOCKED)
+	@echo "Installing what to compare with; this takes about a minute."
+	@$(BIN)/python -m pip install -qq --no-deps --require-hashes -r requirements-bench.lock
+	@touch $@
+
 .PHONY: lint
 lint: install ## ruff, mypy, sqlfluff
 	@$(BIN)/ruff check
@@ -94,12 +105,15 @@ format: install ## let ruff and sqlfluff repair what they can
 	@$(BIN)/ruff format
 	@$(call sqlfluff,fix)
 
+# Resolved together: what the benchmarks add fits what everything else has.
+compile = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-strip-extras --no-annotate --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) pyproject.toml
+
 .PHONY: lock
-lock: ## resolve pyproject.toml again into requirements.lock (needs uv; UPGRADE=1 for newer versions)
+lock: ## resolve pyproject.toml again into the lock files (needs uv; UPGRADE=1 for newer versions)
 	@command -v uv >/dev/null || { echo "make lock needs uv; nothing else does." >&2; exit 1; }
-	@uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
-		--no-emit-index-url --no-strip-extras --no-annotate --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) \
-		--output-file requirements.lock pyproject.toml
+	@$(compile) --extra all --extra test --output-file requirements.lock
+	@$(compile) --extra bench --constraint requirements.lock --output-file requirements-bench.lock
 
 .PHONY: clean
 clean: ## remove what the other targets made, the local database included

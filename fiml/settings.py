@@ -53,6 +53,12 @@ SETTINGS = (
         "Sessions archived in one transaction.",
     ),
     Setting(
+        "SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS",
+        "1",
+        "How often `session-analytics fold` looks for rows that the marts have not seen: 0.1 to "
+        "3600 seconds.",
+    ),
+    Setting(
         "SESSION_ANALYTICS_SCHEDULE",
         "*/15 * * * *",
         "When Dagster archives and builds (cron, UTC).",
@@ -88,6 +94,7 @@ class Settings:
         pool_size: most connections kept open, at least 1.
         timeout_seconds: deadline of one library call, above 0.
         archive_batch_size: sessions archived in one transaction, at least 1.
+        fold_interval_seconds: from one look at the change feed to the next, 0.1 to 3600.
         schedule: cron expression of the archive-and-build job, UTC.
         reconcile_schedule: cron expression of the full reconciliation, UTC.
         project_dir: folder of `dbt_project.yml`.
@@ -98,6 +105,7 @@ class Settings:
     pool_size: int = int(_DEFAULTS["SESSION_ANALYTICS_POOL_SIZE"])
     timeout_seconds: float = float(_DEFAULTS["SESSION_ANALYTICS_TIMEOUT_SECONDS"])
     archive_batch_size: int = int(_DEFAULTS["SESSION_ANALYTICS_ARCHIVE_BATCH_SIZE"])
+    fold_interval_seconds: float = float(_DEFAULTS["SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS"])
     schedule: str = _DEFAULTS["SESSION_ANALYTICS_SCHEDULE"]
     reconcile_schedule: str = _DEFAULTS["SESSION_ANALYTICS_RECONCILE_SCHEDULE"]
     project_dir: Path = PROJECT_DIR
@@ -120,6 +128,7 @@ class Settings:
             pool_size=_whole_number(env, "SESSION_ANALYTICS_POOL_SIZE"),
             timeout_seconds=_seconds(env, "SESSION_ANALYTICS_TIMEOUT_SECONDS"),
             archive_batch_size=_whole_number(env, "SESSION_ANALYTICS_ARCHIVE_BATCH_SIZE"),
+            fold_interval_seconds=_interval(env, "SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS"),
             schedule=text("SESSION_ANALYTICS_SCHEDULE"),
             reconcile_schedule=text("SESSION_ANALYTICS_RECONCILE_SCHEDULE"),
             project_dir=Path(text("SESSION_ANALYTICS_PROJECT_DIR") or PROJECT_DIR),
@@ -175,4 +184,15 @@ def _seconds(env: Mapping[str, str], name: str) -> float:
         seconds = 0.0
     if not 0 < seconds <= 86_400:
         raise SettingsError(f"{name} is {given!r}; expected seconds, above 0 and up to 86400")
+    return seconds
+
+
+def _interval(env: Mapping[str, str], name: str) -> float:
+    given = env.get(name) or _DEFAULTS[name]
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 3600:
+        raise SettingsError(f"{name} is {given!r}; expected seconds, from 0.1 to 3600")
     return seconds

@@ -32,9 +32,13 @@
         $do$;
         select analytics.begin_fold('{{ this.identifier }}', '{{ invocation_id }}')
     {%- endcall %}
-    {% call statement("main") -%}
-        {{ fold_sql(target_relation, sql, config.require("unique_key"), model["columns"].keys() | list) }}
-    {%- endcall %}
+    {#- One range, or in a rebuild as many as keep its memory bounded. -#}
+    {%- for range in run_query("select starts_at::text, ends_before::text from analytics.fold_ranges()").rows %}
+        {% call statement("main") -%}
+            select analytics.begin_range('{{ range[0] }}', '{{ range[1] }}');
+            {{ fold_sql(target_relation, sql, config.require("unique_key"), model["columns"].keys() | list) }}
+        {%- endcall %}
+    {%- endfor %}
     {% call statement("end_fold") -%}
         select analytics.end_fold('{{ this.identifier }}')
     {%- endcall %}
@@ -50,21 +54,26 @@
 
 {#-
   Adds a delta: keys are met or made, sums grow by it, and a key whose sums all became zero vanishes, as it
-  would in a rebuild. Every column that is no key is a sum.
+  would in a rebuild. Every column that is no key is a sum, but those for which the model's config `on_conflict`
+  says otherwise.
 -#}
 {% macro fold_sql(target, delta, keys, columns) -%}
-    {%- set sums = columns | reject("in", keys) | list -%}
+    {%- set others = config.get("on_conflict") or {} -%}
+    {%- set sums = columns | reject("in", keys) | reject("in", others) | list -%}
     insert into {{ target }} as folded ({{ columns | join(", ") }})
     select {{ columns | join(", ") }}
     from (
 {{ delta }}
     ) as delta
     on conflict ({{ keys | join(", ") }}) do update set
-    {%- for sum in sums %}
-        {{ sum }} = folded.{{ sum }} + excluded.{{ sum }}{{ "," if not loop.last }}
+    {%- for column in columns | reject("in", keys) %}
+        {{ column }} = {{ others.get(column, "folded." ~ column ~ " + excluded." ~ column) }}{{ "," if not loop.last }}
     {%- endfor %};
-    delete from {{ target }}
-    where {% for sum in sums %}{{ sum }} = 0{{ " and " if not loop.last }}{% endfor %};
+    {#- A model of more than sums says itself what a row without anything means. -#}
+    {%- if not others %}
+        delete from {{ target }}
+        where {% for sum in sums %}{{ sum }} = 0{{ " and " if not loop.last }}{% endfor %};
+    {%- endif %}
 {%- endmacro %}
 
 {#- Opens this invocation's window: the one bound up to which all its models fold. -#}

@@ -56,7 +56,7 @@ class MartTranslator(DagsterDbtTranslator):
             return spec.replace_attributes(key=ARCHIVED_SESSIONS)
         node = self.get_resource_props(manifest, unique_id)
         return spec.replace_attributes(
-            group_name="marts",
+            group_name=node["schema"],
             freshness_policy=dg.FreshnessPolicy.time_window(
                 fail_window=_FAIL_AFTER, warn_window=_WARN_AFTER
             ),

@@ -30,14 +30,14 @@ def make_reconciliation(settings: Settings) -> dg.AssetChecksDefinition:
     Raises:
         BuildError: dbt cannot compile the project.
     """
-    names = [mart.name for mart in load_marts(settings)]
+    keys = {mart.name: dg.AssetKey([mart.schema, mart.name]) for mart in load_marts(settings)}
 
     @dg.multi_asset_check(
         name="reconciliation",
         specs=[
             dg.AssetCheckSpec(
                 MATCHES_SOURCE,
-                asset=dg.AssetKey(["marts", name]),
+                asset=key,
                 description=(
                     "What the mart holds plus the feed rows it has not seen is what the source "
                     "rows add up to, day by day."
@@ -45,7 +45,7 @@ def make_reconciliation(settings: Settings) -> dg.AssetChecksDefinition:
                 # A check that does not block leaves the run green.
                 blocking=True,
             )
-            for name in names
+            for key in keys.values()
         ],
     )
     def reconciliation(
@@ -54,24 +54,24 @@ def make_reconciliation(settings: Settings) -> dg.AssetChecksDefinition:
         drifts = reconcile(Settings.from_environment(), all_days=config.all_days)
         for drift in drifts[:_NAMED_DRIFTS]:
             context.log.error(str(drift))
-        for name in names:
-            yield _result(name, [drift for drift in drifts if drift.mart == name], config)
+        for name, key in keys.items():
+            yield _result(key, [drift for drift in drifts if drift.mart == name], config)
 
     return reconciliation
 
 
 def _result(
-    mart: str, drifts: Sequence[Drift], config: ReconciliationConfig
+    key: dg.AssetKey, drifts: Sequence[Drift], config: ReconciliationConfig
 ) -> dg.AssetCheckResult:
     days = sorted({drift.activity_date.isoformat() for drift in drifts})
     return dg.AssetCheckResult(
         check_name=MATCHES_SOURCE,
-        asset_key=dg.AssetKey(["marts", mart]),
+        asset_key=key,
         passed=not drifts,
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={
-            "mart": mart,
-            "compared": "every day" if config.all_days else "the days the last build touched",
+            "mart": key.path[-1],
+            "compared": "every day" if config.all_days else "the days touched of late",
             "days": ", ".join(days) or "none differs",
             "drifts": dg.MetadataValue.md(
                 "\n".join(f"- {drift}" for drift in drifts[:_NAMED_DRIFTS]) or "none"

@@ -11,7 +11,7 @@ from fiml.cli._figures import export, stats
 from fiml.cli._group import CommandLine
 from fiml.cli._mcp import mcp
 from fiml.cli._settings import settings
-from fiml.cli._warehouse import archive, build, reconcile
+from fiml.cli._warehouse import archive, build, fold, reconcile
 
 __all__ = ["main"]
 
@@ -35,6 +35,7 @@ for command in (
     migrate,
     archive,
     build,
+    fold,
     reconcile,
     mcp,
     dagster,

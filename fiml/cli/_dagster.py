@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import Final
 
 from fiml.settings import Settings
+from fiml.warehouse.folding import folding
 
 __all__ = ["dagster_command", "dagster_environment", "run"]
 
@@ -25,15 +26,25 @@ _GRACE_SECONDS: Final = 40.0
 _POLL_SECONDS: Final = 0.5
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, *, fold: bool = True) -> int:
     """Serve until Ctrl-C or SIGTERM, and return the exit code; nothing is left running.
 
     Runs, ticks and logs are kept in `DAGSTER_HOME`, by default `.session-analytics/dagster` in the
     project's folder, so that the schedules go on where they stopped.
 
+    Args:
+        settings: where the database and the project are.
+        fold: whether a process beside Dagster's folds every second.
+
     Raises:
         OSError: that folder cannot be written.
     """
+    beside = folding(settings, on_line=lambda line: print(line, file=sys.stderr))  # noqa: T201
+    with beside if fold else nullcontext():
+        return _serve(settings)
+
+
+def _serve(settings: Settings) -> int:
     env = dagster_environment(settings)
     home = Path(env["DAGSTER_HOME"])
     home.mkdir(parents=True, exist_ok=True)
@@ -103,6 +114,7 @@ def dagster_environment(
         "SESSION_ANALYTICS_SCHEDULE": settings.schedule,
         "SESSION_ANALYTICS_RECONCILE_SCHEDULE": settings.reconcile_schedule,
         "SESSION_ANALYTICS_ARCHIVE_BATCH_SIZE": str(settings.archive_batch_size),
+        "SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS": str(settings.fold_interval_seconds),
     }
     if settings.conninfo:
         # In the environment, which other users cannot read: it may hold a password.

@@ -10,18 +10,23 @@ __all__ = ["dagster", "demo"]
 
 
 @click.command()
-def demo() -> None:
+@click.option("--no-fold", is_flag=True, help="Without the process that folds every second.")
+def demo(*, no_fold: bool) -> None:
     """Fill a database of its own with sample history, build, and read it."""
     from fiml.demo.command import run
 
-    click.get_current_context().exit(run())
+    click.get_current_context().exit(run(fold=not no_fold))
 
 
 @click.command()
-def dagster() -> None:
-    """Start Dagster's web interface and schedules on this machine."""
+@click.option("--no-fold", is_flag=True, help="Leave folding every second to others.")
+def dagster(*, no_fold: bool) -> None:
+    """Start Dagster's web interface and schedules on this machine.
+
+    A process beside it folds what comes in every second.
+    """
     from fiml.cli._dagster import run
 
     with connected_settings() as settings:
-        exit_code = run(settings)
+        exit_code = run(settings, fold=not no_fold)
     click.get_current_context().exit(exit_code)

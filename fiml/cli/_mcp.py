@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Final
 
 import click
@@ -26,11 +27,19 @@ _DEFAULT_PORT: Final = 8765
     show_default=True,
     help="With --http; 0 takes a free one.",
 )
-def mcp(*, http: bool, host: str, port: int) -> None:
-    """Serve the tool get-session-analytics to AI assistants."""
-    from fiml.mcp.server import serve_http, serve_stdio
+@click.option("--no-fold", is_flag=True, help="Leave folding every second to others.")
+def mcp(*, http: bool, host: str, port: int, no_fold: bool) -> None:
+    """Serve the tool get-session-analytics to AI assistants.
 
-    with connected_settings() as settings:
+    A process beside it folds what comes in every second.
+    """
+    from fiml.mcp.server import serve_http, serve_stdio
+    from fiml.warehouse.folding import folding
+
+    with ExitStack() as stack:
+        settings = stack.enter_context(connected_settings())
+        if not no_fold:
+            stack.enter_context(folding(settings, on_line=_tell))
         if not http:
             serve_stdio(settings)
             return
@@ -39,7 +48,11 @@ def mcp(*, http: bool, host: str, port: int) -> None:
                 host,
                 port,
                 settings=settings,
-                on_ready=lambda url: click.echo(f"Serving MCP on {url}; Ctrl-C ends it.", err=True),
+                on_ready=lambda url: _tell(f"Serving MCP on {url}; Ctrl-C ends it."),
             )
         except OSError as error:
             raise Failure(f"cannot listen on {host} port {port}: {error.strerror}") from None
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)

@@ -8,7 +8,7 @@ from fiml.cli._connection import connected_settings, run_async
 from fiml.cli._console import out_console, printable, reporting
 from fiml.settings import Settings
 
-__all__ = ["archive", "build", "reconcile"]
+__all__ = ["archive", "build", "fold", "reconcile"]
 
 
 @click.command()
@@ -55,6 +55,24 @@ def build(*, from_scratch: bool) -> None:
     with connected_settings() as settings, reporting(title) as report:
         result = run_build(settings, from_scratch=from_scratch, on_line=report)
     click.echo(f"{result.nodes} models and tests passed in {result.seconds:.1f} s.")
+
+
+@click.command()
+def fold() -> None:
+    """Fold what comes in, every second, until Ctrl-C.
+
+    Any number may run, beside builds: one of them folds, and the others stand by. Answers are as
+    exact without it, only slower. SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS changes the second.
+    """
+    import logging
+
+    from fiml.warehouse.folder import run
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    logging.getLogger("fiml.warehouse").setLevel(logging.INFO)
+    with connected_settings() as settings:
+        exit_code = run(settings)
+    click.get_current_context().exit(exit_code)
 
 
 @click.command()

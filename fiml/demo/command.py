@@ -29,6 +29,7 @@ from fiml.local_server import local_server
 from fiml.sessions.analytics import SessionAnalytics
 from fiml.sessions.migrations import migrate
 from fiml.settings import Settings
+from fiml.warehouse.folding import folding
 
 __all__ = ["run"]
 
@@ -39,7 +40,7 @@ _WINDOW_DAYS: Final = 30
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run(*, sessions: int = SESSIONS, seed: int = 1) -> int:
+def run(*, sessions: int = SESSIONS, seed: int = 1, fold: bool = True) -> int:
     """Run the demo, telling what happens on stderr and the result on stdout.
 
     With DATABASE_URL on that server, else on the local one; always in a database of its own, which
@@ -48,6 +49,7 @@ def run(*, sessions: int = SESSIONS, seed: int = 1) -> int:
     Args:
         sessions: how long the sample history is.
         seed: another one gives another history.
+        fold: whether a process folds every second from the first build to the end.
 
     Returns:
         The exit code: 0; 1 where a step failed, with the reason on stderr; 130 after Ctrl-C.
@@ -57,7 +59,7 @@ def run(*, sessions: int = SESSIONS, seed: int = 1) -> int:
         console = Console(file=stderr, highlight=False, markup=False)
         with _interrupts() as interrupts:
             try:
-                _run(console, Steps(console, interrupts.check), sessions, seed)
+                _run(console, Steps(console, interrupts.check), sessions, seed, fold=fold)
                 return 0
             except BaseException as error:
                 interrupts.ignore()
@@ -74,7 +76,7 @@ def run(*, sessions: int = SESSIONS, seed: int = 1) -> int:
                 return exit_code
 
 
-def _run(console: Console, steps: Steps, sessions: int, seed: int) -> None:
+def _run(console: Console, steps: Steps, sessions: int, seed: int, *, fold: bool) -> None:
     environ = dict(os.environ)
     folder = _own_folder(Settings.from_environment())
     log = folder / _LOG
@@ -106,6 +108,10 @@ def _run(console: Console, steps: Steps, sessions: int, seed: int) -> None:
         with steps.step("Dagster: archive, dbt build, reconcile") as step:
             pipeline = run_pipeline(log, step.note)
             step.detail = f"{pipeline.assets} assets, {pipeline.checks} checks passed"
+        if fold:
+            with steps.step("Fold every second what comes in") as step:
+                output = stack.enter_context(log.open("ab"))
+                stack.enter_context(folding(settings, on_line=step.note, output=output))
         with steps.step("Read the figures"), _uninterrupted():
             answers = asyncio.run(_read(settings))
         steps.end()

@@ -18,12 +18,17 @@ from fiml.sessions._arguments import (
     json_text,
     shown,
 )
-from fiml.sessions.models import check_session_type
+from fiml.sessions.figures import Figures, by_frequency
+from fiml.sessions.queries import MetaRow
+from fiml.sessions.serving import ServingCache
+from fiml.sessions.session_types import check_session_type
+from fiml.sessions.windows import Question, read_user_window, read_window
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from fiml.sessions.models import Session, SessionType
+    from fiml.sessions.models import Session
+    from fiml.sessions.session_types import SessionType
     from fiml.sessions.store import SessionStore
 
 __all__ = ["MAX_DAYS", "NO_METRICS_MESSAGE", "SessionAnalytics"]
@@ -43,6 +48,7 @@ class SessionAnalytics:
         self._database = (
             database if isinstance(database, Database) else database._session_maker  # noqa: SLF001
         )
+        self._cache = ServingCache()
 
     async def get_session_stats(
         self,
@@ -61,8 +67,8 @@ class SessionAnalytics:
             session_type: one of the known types; `None` is every type.
             days: length of the window, 1 to 3650, in days of 24 hours.
             include_meta: add the key `meta`: `as_of`, `window_start`, `horizon` (ISO 8601, UTC),
-                `path` ("marts" or "source"), `watermark`, `mart_rows`, `tail_rows`, `source_rows`
-                and `set_aside_values`.
+                `path` ("serving", "marts" or "source"), `watermark`, how many rows were read where
+                (`serving_rows`, `mart_rows`, `tail_rows`, `source_rows`) and `set_aside_values`.
 
         Returns:
             Counts are integers. `avg_duration_seconds` (seconds) and `avg_queries_per_session` are
@@ -87,6 +93,7 @@ class SessionAnalytics:
                 session_type=kind,
                 days=days,
                 include_meta=include_meta,
+                cache=self._cache,
             )
 
         return await self._database.run(read, is_repeatable=True)
@@ -160,13 +167,15 @@ class SessionAnalytics:
         user = None if user_id is None else check_user_id(user_id)
         kind = None if session_type is None else check_session_type(session_type).value
         check_days(days)
-        question = queries.question_for(has_user=user is not None, has_type=kind is not None)
+        statement = queries.session_metrics_rows(
+            has_user=user is not None, has_type=kind is not None
+        )
         parameters = {"as_of": None, "days": days, "user_id": user, "session_type": kind}
 
         async def write(connection: Connection) -> str:
             text = io.StringIO(newline="")
             writer = csv.writer(text)
-            cursor = await connection.execute(question.session_metrics_rows, parameters)
+            cursor = await connection.execute(statement, parameters)
             writer.writerow([column.name for column in cursor.description or ()])
             writer.writerows(await cursor.fetchall())
             return text.getvalue()
@@ -182,31 +191,57 @@ async def read_stats(
     days: int,
     include_meta: bool = False,
     as_of: datetime | None = None,
+    cache: ServingCache | None = None,
+    path: str | None = None,
 ) -> dict[str, Any]:
-    """Read one answer, in one round trip, with arguments that were checked.
+    """Read one answer, with arguments that were checked.
 
     A connection that is in a transaction already is read in that transaction's snapshot.
+
+    Args:
+        connection: in autocommit, or in a transaction of the caller's.
+        user_id, session_type, days, include_meta: as `get_session_stats`.
+        as_of: the end of the window; by default the transaction's own time.
+        cache: what was read of the serving layer before.
+        path: "serving", "marts" or "source", where it has to be that one if it can; by default the
+            first of them that can answer.
     """
-    question = queries.question_for(has_user=user_id is not None, has_type=session_type is not None)
-    parameters = {
-        "as_of": as_of,
-        "days": days,
-        "user_id": user_id,
-        "session_type": session_type,
-    }
+    question = Question(user_id, session_type, days, as_of, include_meta)
+    found: tuple[Figures, MetaRow | None] | None = None
+    if user_id is not None and path != "serving":
+        found = await read_user_window(connection, question, may_be_heavy=path is None)
+    if found is None and path in {None, "serving"}:
+        found = await read_window(connection, question, cache or ServingCache())
+    if found is None and user_id is not None:
+        found = await read_user_window(connection, question, may_be_heavy=False)
+    if found is None:
+        found = await _read_marts(connection, question, is_source_only=path == "source")
+    figures, meta = found
+    response = _response(figures, question)
+    if include_meta and meta is not None:
+        response["meta"] = _meta(meta)
+    return response
+
+
+async def _read_marts(
+    connection: Connection, question: Question, *, is_source_only: bool
+) -> tuple[Figures, MetaRow | None]:
+    """Read from the marts in one round trip, each at its own watermark in one snapshot."""
+    statements = queries.mart_question(has_type=question.session_type is not None)
+    parameters = question.parameters(is_source_only=is_source_only)
     is_idle = connection.info.transaction_status == 0
     try:
         async with connection.pipeline():
             if is_idle:
                 await connection.execute(queries.BEGIN)
-            stats = await _ask(connection, queries.StatsRow, question.stats, parameters)
-            assets = await _ask(connection, queries.CountRow, question.assets, parameters)
-            types = await _ask(connection, queries.CountRow, question.query_types, parameters)
-            tags = await _ask(connection, queries.CountRow, question.tags, parameters)
-            active = await _ask(connection, queries.ActiveRow, question.active, parameters)
+            stats = await _ask(connection, queries.StatsRow, statements.stats, parameters)
+            assets = await _ask(connection, queries.CountRow, statements.assets, parameters)
+            types = await _ask(connection, queries.CountRow, statements.query_types, parameters)
+            tags = await _ask(connection, queries.CountRow, statements.tags, parameters)
+            active = await _ask(connection, queries.ActiveRow, statements.active, parameters)
             meta = (
-                await _ask(connection, queries.MetaRow, question.meta, parameters)
-                if include_meta
+                await _ask(connection, queries.MetaRow, statements.meta, parameters)
+                if question.include_meta
                 else None
             )
             if is_idle:
@@ -215,76 +250,61 @@ async def read_stats(
         if is_idle and not connection.closed:
             await connection.rollback()
         raise
-
-    response = _response(
-        await stats.fetchall(),
-        (await active.fetchall())[0].active_sessions,
-        days=days,
-        user_id=user_id,
-        session_type=session_type,
-        assets=await assets.fetchall(),
-        query_types=await types.fetchall(),
-        tags=await tags.fetchall(),
+    rows: list[queries.StatsRow] = await stats.fetchall()
+    figures = Figures(
+        sessions=sum(row.sessions for row in rows),
+        active_sessions=(await active.fetchall())[0].active_sessions,
+        archived_sessions=sum(row.archived_sessions for row in rows),
+        queries=sum(row.queries for row in rows),
+        duration_seconds=sum(row.duration_seconds for row in rows),
+        abandoned_sessions=sum(row.abandoned_sessions for row in rows),
+        session_types=by_frequency((row.session_type, row.sessions) for row in rows),
+        query_types=[(row.name, row.occurrences) for row in await types.fetchall()],
+        assets=[(row.name, row.occurrences) for row in await assets.fetchall()],
+        tags=[(row.name, row.occurrences) for row in await tags.fetchall()],
     )
-    if meta is not None:
-        response["meta"] = _meta((await meta.fetchall())[0])
-    return response
+    return figures, None if meta is None else (await meta.fetchall())[0]
 
 
 async def _ask(
-    connection: Connection, row: type[Row], statement: str, parameters: dict[str, Any]
+    connection: Connection, row: type[Row], statement: str, parameters: dict[str, object]
 ) -> Any:
     cursor = connection.cursor(binary=True, row_factory=class_row(row))
     return await cursor.execute(statement, parameters)
 
 
-def _response(
-    stats: list[queries.StatsRow],
-    active_sessions: int,
-    *,
-    days: int,
-    user_id: str | None,
-    session_type: str | None,
-    assets: list[queries.CountRow],
-    query_types: list[queries.CountRow],
-    tags: list[queries.CountRow],
-) -> dict[str, Any]:
-    sessions = sum(row.sessions for row in stats)
-    queries_run = sum(row.queries for row in stats)
-    # By count, then by name as bytes: the same order as the counted names have.
-    breakdown = sorted(
-        (row for row in stats if row.sessions),
-        key=lambda row: (-row.sessions, row.session_type.encode()),
-    )
+def _response(figures: Figures, question: Question) -> dict[str, Any]:
+    sessions = figures.sessions
     response: dict[str, Any] = {
         "status": "success",
         "total_sessions": sessions,
-        "active_sessions": active_sessions,
-        "archived_sessions": sum(row.archived_sessions for row in stats),
-        "total_queries": queries_run,
-        "avg_duration_seconds": _ratio(sum(row.duration_seconds for row in stats), sessions, 2),
-        "avg_queries_per_session": _ratio(queries_run, sessions, 2),
-        "abandonment_rate": _ratio(sum(row.abandoned_sessions for row in stats), sessions, 4),
-        "period_days": days,
-        "user_id": user_id,
-        "session_type": session_type,
-        "top_assets": [{"symbol": row.name, "count": row.occurrences} for row in assets],
-        "query_type_distribution": {row.name: row.occurrences for row in query_types},
-        "session_type_breakdown": {row.session_type: row.sessions for row in breakdown},
-        "popular_tags": [{"tag": row.name, "count": row.occurrences} for row in tags],
+        "active_sessions": figures.active_sessions,
+        "archived_sessions": figures.archived_sessions,
+        "total_queries": figures.queries,
+        "avg_duration_seconds": _ratio(figures.duration_seconds, sessions, 2),
+        "avg_queries_per_session": _ratio(figures.queries, sessions, 2),
+        "abandonment_rate": _ratio(figures.abandoned_sessions, sessions, 4),
+        "period_days": question.days,
+        "user_id": question.user_id,
+        "session_type": question.session_type,
+        "top_assets": [{"symbol": name, "count": count} for name, count in figures.assets],
+        "query_type_distribution": dict(figures.query_types),
+        "session_type_breakdown": dict(figures.session_types),
+        "popular_tags": [{"tag": name, "count": count} for name, count in figures.tags],
     }
     if sessions == 0:
         response["message"] = NO_METRICS_MESSAGE
     return response
 
 
-def _meta(row: queries.MetaRow) -> dict[str, Any]:
+def _meta(row: MetaRow) -> dict[str, Any]:
     return {
         "as_of": row.as_of.isoformat(),
         "window_start": row.window_start.isoformat(),
         "horizon": None if row.horizon is None else row.horizon.isoformat(),
-        "path": "source" if row.watermark is None else "marts",
+        "path": row.path,
         "watermark": row.watermark,
+        "serving_rows": row.serving_rows,
         "mart_rows": row.mart_rows,
         "tail_rows": row.tail_rows,
         "source_rows": row.source_rows,

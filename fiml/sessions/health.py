@@ -72,6 +72,7 @@ class Limits:
     Attributes:
         feed_rows: rows of the change feed that no build has pruned.
         feed_bytes: the same in bytes, indexes included.
+        unseen_rows: rows of the change feed that the serving layer has not folded.
         build_age: age of the oldest mart; None takes three periods of the schedule, at least 1 h.
         archival_delay: how long the oldest expired session may wait for its archival; None takes
             the same as `build_age`.
@@ -79,6 +80,7 @@ class Limits:
 
     feed_rows: int = 500_000
     feed_bytes: int = 256 * 1024 * 1024
+    unseen_rows: int = 10_000
     build_age: timedelta | None = None
     archival_delay: timedelta | None = None
 
@@ -353,6 +355,66 @@ async def _builds(connection: _Connection, settings: Settings, limits: Limits) -
     return findings
 
 
+async def _serving(connection: _Connection, _settings: Settings, limits: Limits) -> list[Finding]:
+    layer = await _one(
+        connection,
+        """
+        select
+            coalesce(has_function_privilege(reading.oid, 'execute'), false) as is_there,
+            (
+                select count(*)
+                from (
+                    select from analytics.session_changes
+                    inner join analytics.mart_states on mart_states.mart = 'session_totals'
+                    where analytics.is_unseen(session_changes.xid, mart_states.watermark)
+                    limit %(at_most)s
+                ) as unseen
+            ) as unseen_rows
+        from (
+            select (
+                select pg_proc.oid
+                from pg_proc
+                where
+                    pg_proc.proname = 'read_window'
+                    and pg_proc.pronamespace = to_regnamespace('analytics')
+                    and has_table_privilege(to_regclass('serving.session_totals'), 'select')
+            ) as oid
+        ) as reading
+        """,
+        {"at_most": limits.unseen_rows + 1},
+    )
+    if not layer.is_there:
+        return [
+            Finding(
+                "serving.missing",
+                Severity.WARNING,
+                "no serving layer",
+                "The schema serving is not there, or not open to this role. Answers are right, but "
+                "read from the marts, which is slower.",
+                "Grant this role `usage` and `select` in the schema serving; if it was dropped, "
+                "`session-analytics uninstall` and `session-analytics migrate` make it again.",
+            )
+        ]
+    if layer.unseen_rows > limits.unseen_rows:
+        return [
+            Finding(
+                "serving.behind",
+                Severity.WARNING,
+                "the serving layer is behind",
+                f"More than {limits.unseen_rows:,} changes are not folded: each read adds them up.",
+                "Keep `session-analytics fold` running, or run `session-analytics build`.",
+            )
+        ]
+    return [
+        Finding(
+            "serving",
+            Severity.OK,
+            "serving layer",
+            f"{layer.unseen_rows:,} changes are not folded yet.",
+        )
+    ]
+
+
 async def _feed(connection: _Connection, _settings: Settings, limits: Limits) -> list[Finding]:
     feed = await _one(
         connection,
@@ -383,7 +445,7 @@ async def _feed(connection: _Connection, _settings: Settings, limits: Limits) ->
             "growing change feed" if is_large else "change feed",
             f"{feed.rows:,}{more} rows, {feed.bytes / 1024**2:,.1f} MiB; "
             f"oldest mart: {feed.oldest_mart}, {age}.",
-            f"{_BUILD} Rows that every mart has folded are pruned ten minutes later. If the rows "
+            f"{_BUILD} Rows that every mart has folded are pruned half an hour later. If the rows "
             "stay, a mart is left out of the builds; if only the size stays, run in psql: "
             "vacuum analytics.session_changes;"
             if is_large
@@ -550,6 +612,7 @@ _Question = Callable[[_Connection, Settings, Limits], Awaitable[list[Finding]]]
 _QUESTIONS: Final[dict[str, _Question]] = {
     "triggers": _triggers,
     "build": _builds,
+    "serving": _serving,
     "feed": _feed,
     "archival": _archival,
     "quarantine": _quarantine,

@@ -8,7 +8,6 @@ query types, user ids) are kept byte for byte. Wrong values raise pydantic's `Va
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from operator import attrgetter
 from typing import Annotated, Any, Final, Self
 from uuid import UUID
@@ -23,16 +22,16 @@ from pydantic import (
 )
 from uuid_utils.compat import uuid7
 
-from fiml.errors import SessionArchivedError, UnknownSessionTypeError
+from fiml.errors import SessionArchivedError
 from fiml.sessions._arguments import (
     MAX_LIMIT,
     MAX_NAME_LENGTH,
     check_hours,
     check_json,
     check_whole_number,
-    shown,
     text_problem,
 )
+from fiml.sessions.session_types import SessionType
 
 __all__ = [
     "AnalysisHistory",
@@ -92,16 +91,6 @@ def _later_by(moment: datetime, hours: float) -> datetime:
         return _LAST_MOMENT
 
 
-class SessionType(StrEnum):
-    """What a session is about."""
-
-    EQUITY = "equity"
-    CRYPTO = "crypto"
-    PORTFOLIO = "portfolio"
-    COMPARATIVE = "comparative"
-    MACRO = "macro"
-
-
 UtcDatetime = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 Text = Annotated[str, Field(strict=True), AfterValidator(_checked_text)]
 Name = Annotated[str, Field(strict=True), AfterValidator(_checked_name)]
@@ -110,20 +99,6 @@ Milliseconds = Annotated[float, Field(strict=True, ge=0, le=MAX_EXECUTION_MS, al
 Count = Annotated[int, Field(strict=True, ge=0)]
 # A type that another program wrote is kept as its text: it still counts in the breakdown.
 TypeOrText = Annotated[SessionType | str, AfterValidator(_known_type)]
-
-
-def check_session_type(session_type: object) -> SessionType:
-    """Return the type that a member, or its value, stands for.
-
-    Raises:
-        UnknownSessionTypeError: it is none of the known ones; the message lists them.
-    """
-    try:
-        return SessionType(session_type)  # type: ignore[arg-type]
-    except ValueError:
-        raise UnknownSessionTypeError(
-            f"session_type is {shown(session_type)}; expected one of {', '.join(SessionType)}"
-        ) from None
 
 
 class _Model(BaseModel):

@@ -1,18 +1,24 @@
-"""All SQL of the reader: one statement for each question, parameters only.
+"""All SQL of the reader, parameters only.
 
-An answer is the same sum for every figure:
+A window is read in one of three ways, each equal to the others; the first that can answer does.
+
+Serving (`WINDOW`): one statement, whose cost depends neither on the window's length nor on the
+number of sessions; fiml.sessions.windows adds up what it returns.
+
+Marts (`MartQuestion`), one statement for each question:
 
     source rows of the partial first day            [since, mart_from)
     + mart rows of the whole days                   [mart_from, day_end)
     + feed rows that the mart has not seen          of the same days
     - source rows of the last day dated from `as_of` on
 
-Each mart is taken at its own watermark. A mart that cannot be trusted (not built yet, or restored
-from another cluster) starts at the end of the window, so that everything comes from the source: the
-fallback is a value, not another path. Behind the retention horizon there are only whole days, in
-the marts.
+Source: the same statements. A mart that cannot be trusted (not built yet, or restored from another
+cluster) starts at the end of the window, so that everything comes from the source: the fallback is
+a value, not another path. Behind the retention horizon there are only whole days, in the marts.
 
-A user's figures come from the user's own source rows, through (user_id, created_at).
+A user's figures come from the user's own source rows, through (user_id, created_at), in one
+statement of the same shape as `WINDOW` (`USER_WINDOW`); the heaviest users have totals in the
+serving layer.
 """
 
 from __future__ import annotations
@@ -21,16 +27,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from fiml.sessions.figures import MOST_FREQUENT
+
 __all__ = [
     "BEGIN",
     "COMMIT",
+    "MEMBERS",
+    "NAMES",
     "RECORD",
+    "USER_WINDOW",
+    "WINDOW",
     "ActiveRow",
     "CountRow",
+    "MartQuestion",
     "MetaRow",
-    "Question",
     "StatsRow",
-    "question_for",
+    "WindowPart",
+    "mart_question",
+    "session_metrics_rows",
 ]
 
 # One snapshot for all statements of one answer; transaction_timestamp() is the same in each.
@@ -74,7 +88,9 @@ class MetaRow:
     as_of: datetime
     window_start: datetime
     horizon: datetime | None
+    path: str
     watermark: str | None
+    serving_rows: int
     mart_rows: int
     tail_rows: int
     source_rows: int
@@ -82,8 +98,38 @@ class MetaRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """The statements that answer for one kind of filter."""
+class WindowPart:
+    """A part of a window, to be counted `sign` times; see analytics.read_window.
+
+    Names are JSON arrays with an element for each session, as stored.
+    """
+
+    part: str
+    sign: int
+    fact_rows: int | None
+    sessions: int | None
+    queries: int | None
+    duration_seconds: int | None
+    abandoned_sessions: int | None
+    archived_sessions: int | None
+    set_aside_values: int | None
+    open_sessions: int | None
+    session_types: str | None
+    assets: str | None
+    query_types: str | None
+    tags: str | None
+    entries: bytes | None
+    etag: int | None
+    incarnation: str | None
+    as_of: datetime | None
+    window_start: datetime | None
+    horizon: datetime | None
+    watermark: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MartQuestion:
+    """The statements that answer from the marts, for everybody or for one session type."""
 
     stats: str
     assets: str
@@ -91,8 +137,28 @@ class Question:
     tags: str
     active: str
     meta: str
-    session_metrics_rows: str
 
+
+WINDOW: Final = """
+select * from analytics.read_window(
+    %(user_id)s::text, %(session_type)s::text, %(days)s::integer, %(as_of)s::timestamptz,
+    %(etag)s::bigint, %(include_meta)s::boolean
+)
+"""
+
+# Names, and counts, in documents in which something else stands as well.
+NAMES: Final = """
+select name.name, count(*) as occurrences
+from jsonb_array_elements(%(documents)s::jsonb) as document
+cross join lateral analytics.names(document) as name (name)
+group by name.name
+"""
+MEMBERS: Final = """
+select member.name, sum(member.occurrences)::bigint as occurrences
+from jsonb_array_elements(%(documents)s::jsonb) as document
+cross join lateral analytics.counts(document) as member
+group by member.name
+"""
 
 # `as_of` is a parameter so that a test can stand at any microsecond; callers leave it null, and the
 # statement's own transaction supplies it.
@@ -143,7 +209,8 @@ frame as materialized (
         end as mart_until
     from days
     -- A mart that nobody knows of is one that cannot be trusted.
-    left join analytics.mart_states on mart_states.mart = '{mart}'
+    left join analytics.mart_states
+        on mart_states.mart = '{mart}' and not %(is_source_only)s::boolean
 )"""
 )
 
@@ -163,6 +230,7 @@ parts as (
     inner join analytics.session_changes as facts
         on
             analytics.is_unseen(facts.xid, frame.watermark)
+            and facts.fact <> 'opening'
             and facts.occurred_at >= frame.mart_from
             and facts.occurred_at < frame.mart_until
     {exploded}
@@ -181,18 +249,6 @@ parts as (
         on facts.occurred_at >= frame.as_of and facts.occurred_at < frame.day_end
     {exploded}
     where {fact_filter}
-)"""
-
-_USER_PARTS: Final = """
-parts as (
-    select {source_columns}
-    from clock
-    inner join analytics.session_facts as facts
-        on
-            facts.occurred_at >= greatest(clock.since, clock.horizon)
-            and facts.occurred_at < clock.as_of
-    {exploded}
-    where facts.user_id = %(user_id)s::text and {fact_filter}
 )"""
 
 _STATS_SUMS: Final = {
@@ -223,8 +279,6 @@ group by parts.name
 having sum(parts.occurrences) <> 0
 order by occurrences desc, parts.name collate "C"
 """
-
-_TOP: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +317,9 @@ select
     frame.as_of,
     least(frame.since, frame.mart_from) as window_start,
     case when isfinite(frame.horizon) then frame.horizon end as horizon,
+    case when frame.watermark::text is null then 'source' else 'marts' end as path,
     frame.watermark::text as watermark,
+    0::bigint as serving_rows,
     coalesce(sum(parts.mart_rows), 0)::bigint as mart_rows,
     coalesce(sum(parts.tail_rows), 0)::bigint as tail_rows,
     coalesce(sum(parts.source_rows), 0)::bigint as source_rows,
@@ -273,19 +329,76 @@ left join parts on true
 group by frame.as_of, frame.since, frame.mart_from, frame.horizon, frame.watermark::text
 """
 
-_USER_META: Final = """
+_HEAVY: Final = """heavy as (
+    select
+    from serving.scopes
+    inner join analytics.user_keys on scopes.user_key = user_keys.user_key
+    where
+        user_keys.user_id = %(user_id)s::text
+        and scopes.session_type is not distinct from %(session_type)s::text
+),
+"""
+
+# One row, of the shape that analytics.read_window returns; where it is asked about, none for a
+# heavy user, who has a scope of his own there.
+_USER_WINDOW: Final = """
+with clock as materialized (
+    select
+        clock.as_of,
+        clock.horizon,
+        greatest(clock.since, clock.horizon) as window_start
+    from (
+        select
+            coalesce(%(as_of)s::timestamptz, transaction_timestamp()) as as_of,
+            coalesce(%(as_of)s::timestamptz, transaction_timestamp())
+                - %(days)s::integer * interval '24 hours' as since,
+            settings.horizon
+        from analytics.settings
+    ) as clock
+),
+{heavy}facts as (
+    select facts.*
+    from clock
+    inner join analytics.session_facts as facts
+        on facts.occurred_at >= clock.window_start and facts.occurred_at < clock.as_of
+    where
+        facts.user_id = %(user_id)s::text
+        and {fact_filter}
+        and {is_light}
+)
 select
-    clock.as_of,
-    greatest(clock.since, clock.horizon) as window_start,
-    case when isfinite(clock.horizon) then clock.horizon end as horizon,
-    null::text as watermark,
-    0::bigint as mart_rows,
-    0::bigint as tail_rows,
-    coalesce(sum(parts.source_rows), 0)::bigint as source_rows,
-    coalesce(sum(parts.set_aside_values), 0)::bigint as set_aside_values
-from clock
-left join parts on true
-group by clock.as_of, clock.since, clock.horizon
+    'window' as part,
+    1 as sign,
+    count(*) as fact_rows,
+    count(*) filter (where facts.fact = 'metrics') as sessions,
+    sum(facts.total_queries::bigint)::bigint as queries,
+    sum(facts.duration_seconds::bigint)::bigint as duration_seconds,
+    count(*) filter (where facts.abandoned) as abandoned_sessions,
+    count(*) filter (where facts.fact = 'archival') as archived_sessions,
+    sum(
+        case when %(include_meta)s::boolean then facts.set_aside_values::bigint else 0 end
+    )::bigint as set_aside_values,
+    (
+        select count(*)
+        from clock
+        inner join analytics.open_sessions as facts
+            on facts.user_id = %(user_id)s::text and facts.expires_at > clock.as_of
+        where {fact_filter}
+    ) as open_sessions,
+    '[' || string_agg(to_jsonb(facts.session_type)::text, ',') filter (where facts.fact = 'metrics')
+        || ']' as session_types,
+    '[' || string_agg(facts.assets::text, ',') || ']' as assets,
+    '[' || string_agg(facts.query_types::text, ',') || ']' as query_types,
+    '[' || string_agg(facts.tags::text, ',') || ']' as tags,
+    null::bytea as entries,
+    null::bigint as etag,
+    null::text as incarnation,
+    (select clock.as_of from clock) as as_of,
+    (select clock.window_start from clock) as window_start,
+    (select case when isfinite(clock.horizon) then clock.horizon end from clock) as horizon,
+    null::text as watermark
+from facts
+having {is_light}
 """
 
 # A row per session of the window, for the CSV export; values as text, exactly as they are stored.
@@ -316,16 +429,9 @@ def _weighted(weight: str, sums: dict[str, str]) -> str:
     return ", ".join(f"{weight} * {sums[name]} as {name}" for name in sums)
 
 
-def _stats(*, by_user: bool, by_type: bool) -> str:
+def _stats(*, by_type: bool) -> str:
     sums = _STATS_SUMS
     mart_filter, fact_filter = _filters(by_type)
-    if by_user:
-        parts = _USER_PARTS.format(
-            source_columns="facts.session_type, " + _weighted("1", sums),
-            exploded="",
-            fact_filter=fact_filter,
-        )
-        return f"with {_WINDOW}, {parts} {_STATS}"
     mart = "daily_session_stats"
     parts = _PARTS.format(
         mart=mart,
@@ -340,17 +446,10 @@ def _stats(*, by_user: bool, by_type: bool) -> str:
     return f"with {_FRAME.format(mart=mart)}, {parts} {_STATS}"
 
 
-def _counts(counted: _Counted, *, by_user: bool, by_type: bool, limit: int | None) -> str:
+def _counts(counted: _Counted, *, by_type: bool, limit: int | None) -> str:
     mart_filter, fact_filter = _filters(by_type)
     fact_filter += " and facts.fact = 'metrics'"
     last = _COUNTS if limit is None else f"{_COUNTS} limit {limit}"
-    if by_user:
-        parts = _USER_PARTS.format(
-            source_columns=f"exploded.name, {counted.occurrences} as occurrences",
-            exploded=counted.exploded,
-            fact_filter=fact_filter,
-        )
-        return f"with {_WINDOW}, {parts} {last}"
     parts = _PARTS.format(
         mart=counted.mart,
         mart_columns=f"mart.{counted.name} as name, mart.{counted.count} as occurrences",
@@ -364,10 +463,8 @@ def _counts(counted: _Counted, *, by_user: bool, by_type: bool, limit: int | Non
     return f"with {_FRAME.format(mart=counted.mart)}, {parts} {last}"
 
 
-def _active(*, by_user: bool, by_type: bool) -> str:
+def _active(*, by_type: bool) -> str:
     conditions = ["open_sessions.expires_at > clock.as_of"]
-    if by_user:
-        conditions.append("open_sessions.user_id = %(user_id)s::text")
     if by_type:
         conditions.append("open_sessions.session_type = %(session_type)s::text")
     return (
@@ -376,16 +473,9 @@ def _active(*, by_user: bool, by_type: bool) -> str:
     )
 
 
-def _meta(*, by_user: bool, by_type: bool) -> str:
+def _meta(*, by_type: bool) -> str:
     mart_filter, fact_filter = _filters(by_type)
     source = "0 as mart_rows, 0 as tail_rows, 1 as source_rows, {} * facts.set_aside_values"
-    if by_user:
-        parts = _USER_PARTS.format(
-            source_columns=source.format("1") + " as set_aside_values",
-            exploded="",
-            fact_filter=fact_filter,
-        )
-        return f"with {_WINDOW}, {parts} {_USER_META}"
     mart = "daily_session_stats"
     parts = _PARTS.format(
         mart=mart,
@@ -402,15 +492,6 @@ def _meta(*, by_user: bool, by_type: bool) -> str:
     return f"with {_FRAME.format(mart=mart)}, {parts} {_PLATFORM_META}"
 
 
-def _session_metrics_rows(*, by_user: bool, by_type: bool) -> str:
-    conditions = ["true"]
-    if by_user:
-        conditions.append("rows.user_id = %(user_id)s::text")
-    if by_type:
-        conditions.append("rows.session_type = %(session_type)s::text")
-    return f"with {_WINDOW} " + _SESSION_METRICS_ROWS.format(conditions=" and ".join(conditions))
-
-
 def _filters(by_type: bool) -> tuple[str, str]:
     if not by_type:
         return "true", "true"
@@ -420,26 +501,42 @@ def _filters(by_type: bool) -> tuple[str, str]:
     )
 
 
-def _question(*, by_user: bool, by_type: bool) -> Question:
-    return Question(
-        stats=_stats(by_user=by_user, by_type=by_type),
-        assets=_counts(_ASSETS, by_user=by_user, by_type=by_type, limit=_TOP),
-        query_types=_counts(_QUERY_TYPES, by_user=by_user, by_type=by_type, limit=None),
-        tags=_counts(_TAGS, by_user=by_user, by_type=by_type, limit=_TOP),
-        active=_active(by_user=by_user, by_type=by_type),
-        meta=_meta(by_user=by_user, by_type=by_type),
-        session_metrics_rows=_session_metrics_rows(by_user=by_user, by_type=by_type),
+def _mart_question(*, by_type: bool) -> MartQuestion:
+    return MartQuestion(
+        stats=_stats(by_type=by_type),
+        assets=_counts(_ASSETS, by_type=by_type, limit=MOST_FREQUENT),
+        query_types=_counts(_QUERY_TYPES, by_type=by_type, limit=None),
+        tags=_counts(_TAGS, by_type=by_type, limit=MOST_FREQUENT),
+        active=_active(by_type=by_type),
+        meta=_meta(by_type=by_type),
     )
 
 
-# A text for each kind of filter: "user is null or user_id = ..." loses its index in a generic plan.
-_QUESTIONS: Final = {
-    (by_user, by_type): _question(by_user=by_user, by_type=by_type)
-    for by_user in (False, True)
+# A text for each kind of filter: "type is null or type = ..." loses its index in a generic plan.
+_MART_QUESTIONS: Final = {by_type: _mart_question(by_type=by_type) for by_type in (False, True)}
+
+# By whether there is a session type, and whether the user may be a heavy one.
+USER_WINDOW: Final = {
+    (by_type, may_be_heavy): _USER_WINDOW.format(
+        fact_filter=_filters(by_type)[1],
+        heavy=_HEAVY if may_be_heavy else "",
+        is_light="not exists (select from heavy)" if may_be_heavy else "true",
+    )
     for by_type in (False, True)
+    for may_be_heavy in (False, True)
 }
 
 
-def question_for(*, has_user: bool, has_type: bool) -> Question:
-    """The statements for a filter by user, by type, by both or by neither."""
-    return _QUESTIONS[has_user, has_type]
+def mart_question(*, has_type: bool) -> MartQuestion:
+    """The statements for everybody, or for a session type."""
+    return _MART_QUESTIONS[has_type]
+
+
+def session_metrics_rows(*, has_user: bool, has_type: bool) -> str:
+    """A row for each session of the window, filtered by user, by type, by both or by neither."""
+    conditions = ["true"]
+    if has_user:
+        conditions.append("rows.user_id = %(user_id)s::text")
+    if has_type:
+        conditions.append("rows.session_type = %(session_type)s::text")
+    return f"with {_WINDOW} " + _SESSION_METRICS_ROWS.format(conditions=" and ".join(conditions))

@@ -36,8 +36,8 @@ from fiml.sessions.models import (
     Session,
     SessionSummary,
     SessionType,
-    check_session_type,
 )
+from fiml.sessions.session_types import check_session_type
 from fiml.settings import Settings
 
 __all__ = ["SessionStore", "get_session_store"]

@@ -48,16 +48,20 @@ class Mart:
     """A mart that is folded.
 
     Attributes:
-        name: its table in the schema `marts`.
-        unique_key: its key columns, `activity_date` first.
-        columns: all its columns in their order; those that are no key are sums.
+        schema: the schema of its table: `marts`, or `serving`.
+        name: its table.
+        unique_key: its key columns.
+        columns: all its columns in their order; those that are no key are sums, unless
+        on_conflict: says how a column of a row that exists becomes the new one.
         compiled_code: the delta to add, as one SELECT without parameters; it reads the bounds of
             the fold that the transaction has begun.
     """
 
+    schema: str
     name: str
     unique_key: tuple[str, ...]
     columns: tuple[str, ...]
+    on_conflict: dict[str, str]
     compiled_code: str
 
 
@@ -152,7 +156,8 @@ def _kept(settings: Settings) -> tuple[CompiledProject, Path]:
 
 
 def _fingerprint(project_dir: Path, source_schema: str) -> str:
-    digest = sha256()
+    # What is kept is what this module makes of the project's files.
+    digest = sha256(Path(__file__).read_bytes())
     for part in (_dbt_version(), source_schema):
         digest.update(f"{part}\0".encode())
     for path in _files(project_dir):
@@ -271,9 +276,11 @@ def _project_of(manifest: Mapping[str, Any]) -> CompiledProject:
     models = [node for node in nodes.values() if node["resource_type"] == "model"]
     folded = {
         node["unique_id"]: Mart(
+            schema=node["schema"],
             name=node["name"],
             unique_key=tuple(node["config"]["unique_key"]),
             columns=tuple(node["columns"]),
+            on_conflict=dict(node["config"].get("on_conflict") or {}),
             compiled_code=_for_any_database(node["compiled_code"]),
         )
         for node in models
@@ -282,7 +289,7 @@ def _project_of(manifest: Mapping[str, Any]) -> CompiledProject:
     reconciliations = [
         Reconciliation(
             mart=mart.name,
-            keys=mart.unique_key,
+            keys=tuple(node["config"]["meta"].get("keys") or mart.unique_key),
             compiled_code=_for_any_database(node["compiled_code"]),
         )
         for node in nodes.values()

@@ -63,7 +63,7 @@ def reconcile(settings: Settings, *, all_days: bool = False) -> list[Drift]:
     Args:
         settings: where the database and the project are.
         all_days: compare every day from the retention horizon on; otherwise those that the last
-            fold touched.
+            half hour touched.
 
     Returns:
         At most `MOST_DRIFTS` of each mart, by mart and day.

@@ -8,6 +8,16 @@ with bounds as (
     select
         fold_bounds.lower_bound,
         fold_bounds.upper_bound,
+        -- Not seen at a bound: what was under way then, and what began later.
+        array(
+            select pg_snapshot_xip(coalesce(fold_bounds.lower_bound, fold_bounds.upper_bound))
+        ) as open_xids,
+        pg_snapshot_xmin(coalesce(fold_bounds.lower_bound, fold_bounds.upper_bound)) as first_xid,
+        pg_snapshot_xmax(coalesce(fold_bounds.lower_bound, fold_bounds.upper_bound)) as next_xid,
+        case
+            when fold_bounds.lower_bound is null then '18446744073709551615'::xid8
+            else pg_snapshot_xmax(fold_bounds.upper_bound)
+        end as end_xid,
         analytics.horizon() as horizon
     from {{ fold_bounds() }} as fold_bounds
 
@@ -15,7 +25,20 @@ with bounds as (
 
 session_changes as (
 
-    select * from {{ ref("stg_session_changes") }}
+    select * from {{ ref("stg_session_changes") }} as session_changes
+    -- What unseen_changes asks, once more for the index on xid: a fold reads what it folds, however large the
+    -- feed is and however long some transaction has been open. In ranges, which the planner always takes for
+    -- narrow ones.
+    where
+        (
+            session_changes.xid = any((select bounds.open_xids from bounds)::xid8[])
+            and session_changes.xid >= (select bounds.first_xid from bounds)
+            and session_changes.xid < (select bounds.next_xid from bounds)
+        )
+        or (
+            session_changes.xid >= (select bounds.next_xid from bounds)
+            and session_changes.xid < (select bounds.end_xid from bounds)
+        )
 
 ),
 
@@ -45,6 +68,7 @@ unseen_changes as (
     inner join session_changes
         on
             analytics.is_unseen(session_changes.xid, coalesce(bounds.lower_bound, bounds.upper_bound))
+            and session_changes.fact <> 'opening'
             and (
                 pg_visible_in_snapshot(session_changes.xid, bounds.upper_bound)
                 or (bounds.lower_bound is null and bounds.horizon <= session_changes.occurred_at)
@@ -68,9 +92,11 @@ source_facts as (
         session_facts.occurred_at,
         session_facts.set_aside_values,
         1::smallint as sign
-    from bounds
-    inner join session_facts on bounds.horizon <= session_facts.occurred_at
-    where bounds.lower_bound is null
+    from session_facts
+    -- Not a join: where there is a lower bound, this part is not run at all.
+    where
+        (select bounds.lower_bound is null from bounds)
+        and session_facts.occurred_at >= (select bounds.horizon from bounds)
 
 ),
 
@@ -95,6 +121,7 @@ select
     changes.is_completed,
     changes.set_aside_values,
     changes.sign,
+    changes.occurred_at,
     (changes.occurred_at at time zone 'UTC')::date as activity_date
 from changes
 where isfinite(changes.occurred_at)

@@ -25,16 +25,50 @@ summed as (
         exploded.activity_date,
         exploded.session_type,
         exploded.symbol,
-        sum(exploded.occurrences)::bigint as occurrences
+        sum(exploded.occurrences) as occurrences
     from exploded
     group by exploded.activity_date, exploded.session_type, exploded.symbol
+
+),
+
+held as (
+
+    select
+        held.activity_date,
+        held.session_type,
+        held.symbol,
+        -held.occurrences as occurrences
+    from {{ this }} as held
+    where {{ is_rebuilt("held.activity_date") }}
+
+),
+
+differences as (
+
+    select * from summed
+    union all
+    select * from held
+
+),
+
+changed as (
+
+    select
+        differences.activity_date,
+        differences.session_type,
+        differences.symbol,
+        sum(differences.occurrences)::bigint as occurrences
+    from differences
+    group by differences.activity_date, differences.session_type, differences.symbol
 
 )
 
 select
-    summed.activity_date,
-    summed.session_type,
-    summed.symbol,
-    summed.occurrences
-from summed
-where summed.occurrences <> 0
+    changed.activity_date,
+    changed.session_type,
+    changed.symbol,
+    changed.occurrences
+from changed
+where changed.occurrences <> 0
+-- In the order of the key, which is faster to insert; by bytes, which is faster to sort.
+order by changed.activity_date, changed.session_type collate "C", changed.symbol collate "C"

@@ -13,7 +13,7 @@ exploded as (
         session_changes.activity_date,
         session_changes.session_type,
         query_count.name as query_type,
-        session_changes.sign * query_count.occurrences as queries
+        session_changes.sign * query_count.occurrences::integer as queries
     from session_changes
     cross join lateral analytics.counts(session_changes.query_types) as query_count
 
@@ -25,16 +25,50 @@ summed as (
         exploded.activity_date,
         exploded.session_type,
         exploded.query_type,
-        sum(exploded.queries)::bigint as queries
+        sum(exploded.queries) as queries
     from exploded
     group by exploded.activity_date, exploded.session_type, exploded.query_type
+
+),
+
+held as (
+
+    select
+        held.activity_date,
+        held.session_type,
+        held.query_type,
+        -held.queries as queries
+    from {{ this }} as held
+    where {{ is_rebuilt("held.activity_date") }}
+
+),
+
+differences as (
+
+    select * from summed
+    union all
+    select * from held
+
+),
+
+changed as (
+
+    select
+        differences.activity_date,
+        differences.session_type,
+        differences.query_type,
+        sum(differences.queries)::bigint as queries
+    from differences
+    group by differences.activity_date, differences.session_type, differences.query_type
 
 )
 
 select
-    summed.activity_date,
-    summed.session_type,
-    summed.query_type,
-    summed.queries
-from summed
-where summed.queries <> 0
+    changed.activity_date,
+    changed.session_type,
+    changed.query_type,
+    changed.queries
+from changed
+where changed.queries <> 0
+-- In the order of the key, which is faster to insert; by bytes, which is faster to sort.
+order by changed.activity_date, changed.session_type collate "C", changed.query_type collate "C"

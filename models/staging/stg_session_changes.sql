@@ -9,6 +9,7 @@ renamed as (
     select
         session_changes.xid,
         session_changes.sign,
+        session_changes.open_sessions,
         session_changes.fact,
         session_changes.user_key,
         session_changes.session_type,

@@ -59,9 +59,14 @@ create index on analytics.quarantine (user_id);
 create function analytics.names(elements jsonb) returns setof text
 language sql immutable parallel safe rows 4
 as $$
-    select element #>> '{}'
-    from jsonb_array_elements(case when jsonb_typeof(elements) = 'array' then elements else '[]' end) as element
-    where jsonb_typeof(element) = 'string' and length(element #>> '{}') between 1 and 255
+    select item.name
+    from (
+        select case when jsonb_typeof(element) = 'string' then element #>> '{}' end as name
+        from jsonb_array_elements(case when jsonb_typeof(elements) = 'array' then elements else '[]' end) as element
+        -- Kept apart, so that a name is taken out once, not each time that it is compared.
+        offset 0
+    ) as item
+    where length(item.name) between 1 and 255
 $$;
 comment on function analytics.names is
 'The strings of 1 to 255 characters in a JSON array, as often as they stand there.';
@@ -74,7 +79,21 @@ as $$
         select
             pair.key,
             case when jsonb_typeof(pair.value) = 'number' then pair.value::numeric end as occurrences
-        from jsonb_each(case when jsonb_typeof(members) = 'object' then members else '{}' end) as pair
+        from (
+            -- By keys: jsonb_each keeps 400 bytes of each call until the statement ends.
+            select
+                keys.key,
+                held.members -> keys.key as value
+            from (
+                -- Concatenated with nothing: taken out of line storage once, not once for each key.
+                select
+                    case when jsonb_typeof(counts.members) = 'object' then counts.members else '{}' end || '{}' as members
+                offset 0
+            ) as held
+            cross join lateral jsonb_object_keys(held.members) as keys (key)
+            offset 0
+        ) as pair
+        offset 0
     ) as member
     where
         length(member.key) between 1 and 255
@@ -85,9 +104,9 @@ comment on function analytics.counts is
 'The members of a JSON object whose name has 1 to 255 characters and whose value is an integer from 1 to '
 '2^31-1.';
 
--- How many elements, or members, do not count. Every row that is written asks this three times, so what is
--- too short to hold an over-long name takes a way that the planner can inline; exploding costs ten times as
--- much.
+-- How many elements, or members, do not count. Every row that is written asks this three times, and nearly
+-- always the answer is none: what is too short to hold an over-long name is told so by one look, which the
+-- planner can inline; exploding costs ten times as much.
 
 create function analytics.exploded_set_aside_names(elements jsonb) returns integer
 language sql immutable parallel safe
@@ -99,10 +118,10 @@ as $$
     select case
         when elements is null then 0
         when jsonb_typeof(elements) <> 'array' then 1
-        when length(elements::text) <= 255
-            then jsonb_array_length(elements) - jsonb_array_length(
-                jsonb_path_query_array(elements, 'strict $[*] ? (@.type() == "string" && @ != "")')
-            )
+        when
+            length(elements::text) <= 255
+            and not jsonb_path_exists(elements, 'strict $[*] ? (@.type() != "string" || @ == "")')
+            then 0
         else analytics.exploded_set_aside_names(elements)
     end
 $$;
@@ -120,13 +139,14 @@ as $$
     select case
         when members is null then 0
         when jsonb_typeof(members) <> 'object' then 1
-        when length(members::text) <= 255 and not members ? ''
-            then jsonb_array_length(jsonb_path_query_array(members, 'strict $.*')) - jsonb_array_length(
-                jsonb_path_query_array(
-                    members,
-                    'strict $.* ? (@.type() == "number" && @ >= 1 && @ <= 2147483647 && @.floor() == @)'
-                )
+        when
+            length(members::text) <= 255
+            and not members ? ''
+            and not jsonb_path_exists(
+                members,
+                'strict $.* ? (@.type() != "number" || @ < 1 || @ > 2147483647 || @.floor() != @)'
             )
+            then 0
         else analytics.exploded_set_aside_counts(members)
     end
 $$;
@@ -236,6 +256,8 @@ comment on view analytics.session_metrics_rows is
 create table analytics.session_changes (
     xid xid8 not null default pg_current_xact_id(),
     sign smallint not null,
+    -- By how much, times the sign, the number of sessions that are not archived changes.
+    open_sessions smallint not null,
     fact text not null,
     user_key uuid not null,
     session_type text not null,
@@ -250,8 +272,8 @@ create table analytics.session_changes (
     set_aside_values integer not null
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.02);
 comment on table analytics.session_changes is
-'One row per change of a fact: +1 added, -1 taken away. Written by triggers only, pruned when every mart '
-'has folded it.';
+'One row per change of a fact, or of a session being open: +1 added, -1 taken away. Written by triggers '
+'only, pruned when every mart has folded it.';
 create index on analytics.session_changes (xid);
 
 -- "Has this mart not seen this row?", the one place that says so. The comparison is what an index can use.
@@ -320,7 +342,29 @@ $$;
 comment on function analytics.assign_user_keys is
 'Gives each user that has none a random key, in an order that two writers share.';
 
--- Once for each statement that writes: erased users stay out, new ones get their keys.
+-- Who has a key was admitted before; what a snapshot shows that may be older than an erasure proves nothing.
+-- Scalar subqueries: of an EXISTS the planner may make a hash of the whole table, and keep it for one row.
+create function analytics.is_admitted(user_id text) returns boolean
+language sql stable
+as $$
+    select
+        user_id is null
+        or (
+            current_setting('transaction_isolation') = 'read committed'
+            and (
+                select user_keys.user_key from analytics.user_keys where user_keys.user_id = is_admitted.user_id
+            ) is not null
+            and (
+                not exists (select from analytics.erased_users)
+                or (
+                    select true from analytics.erased_users
+                    where erased_users.user_hash = analytics.user_hash(is_admitted.user_id)
+                ) is null
+            )
+        )
+$$;
+
+-- Erased users stay out, new ones get their keys.
 create function analytics.admit_users(user_ids text[]) returns void
 language plpgsql
 as $$
@@ -361,6 +405,20 @@ begin
 end
 $$;
 
+-- Tells the trigger of the statement, for the rest of the transaction, that sessions have to be paired. Harmless
+-- where it is set for nothing, and an update that changes none of these pays no more than the comparison.
+create function analytics.note_moved_session() returns trigger
+language plpgsql security definer set search_path from current
+as $$
+begin
+    if new.user_id is distinct from old.user_id then
+        perform analytics.admit_users(array[new.user_id::text]);
+    end if;
+    perform set_config('analytics.has_moved_sessions', 'yes', true);
+    return new;
+end
+$$;
+
 create function analytics.fill_tags() returns trigger
 language plpgsql security definer set search_path from current
 as $$
@@ -393,6 +451,7 @@ as $$
     select
         pg_current_xact_id(),
         sign::smallint,
+        0::smallint,
         'metrics',
         coalesce(
             (select user_keys.user_key from analytics.user_keys where user_keys.user_id = metrics_change.user_id),
@@ -413,8 +472,9 @@ as $$
         )
 $$;
 
-create function analytics.archival_change(
-    sign integer, user_id text, session_type text, archived_at timestamptz
+-- The feed row of a session that was archived, or (no time of archival) that opened or ceased to be open.
+create function analytics.session_change(
+    sign integer, open_sessions integer, user_id text, session_type text, archived_at timestamptz
 )
 returns setof analytics.session_changes
 language sql stable rows 1
@@ -422,9 +482,10 @@ as $$
     select
         pg_current_xact_id(),
         sign::smallint,
-        'archival',
+        open_sessions::smallint,
+        case when archived_at is null then 'opening' else 'archival' end,
         coalesce(
-            (select user_keys.user_key from analytics.user_keys where user_keys.user_id = archival_change.user_id),
+            (select user_keys.user_key from analytics.user_keys where user_keys.user_id = session_change.user_id),
             (select analytics.anonymous_key())
         ),
         session_type,
@@ -435,7 +496,7 @@ as $$
         null::jsonb,
         false,
         false,
-        archived_at,
+        coalesce(archived_at, transaction_timestamp()),
         0
 $$;
 
@@ -445,7 +506,9 @@ language plpgsql security definer set search_path from current
 as $$
 begin
     if tg_op = 'INSERT' then
-        perform analytics.admit_users((select array_agg(distinct changed_rows.user_id) from changed_rows));
+        if exists (select from changed_rows where not analytics.is_admitted(changed_rows.user_id)) then
+            perform analytics.admit_users((select array_agg(distinct changed_rows.user_id) from changed_rows));
+        end if;
     elsif analytics.is_retention() then
         return null;
     end if;
@@ -532,18 +595,24 @@ language plpgsql security definer set search_path from current
 as $$
 begin
     if tg_op = 'INSERT' then
-        perform analytics.admit_users((select array_agg(distinct user_id) from changed_rows));
+        if exists (select from changed_rows where not analytics.is_admitted(changed_rows.user_id)) then
+            perform analytics.admit_users((select array_agg(distinct changed_rows.user_id) from changed_rows));
+        end if;
     end if;
-    if not exists (select from changed_rows where is_archived) or (tg_op = 'DELETE' and analytics.is_retention()) then
+    if tg_op = 'DELETE' and analytics.is_retention() then
         return null;
     end if;
     insert into analytics.session_changes
     select change.*
     from changed_rows as row
-    cross join lateral analytics.archival_change(
-        case tg_op when 'INSERT' then 1 else -1 end, row.user_id, row.type, row.archived_at
+    cross join lateral analytics.session_change(
+        case tg_op when 'INSERT' then 1 else -1 end,
+        case when row.is_archived then 0 else 1 end,
+        row.user_id,
+        row.type,
+        case when row.is_archived then row.archived_at end
     ) as change
-    where row.is_archived and row.archived_at is not null;
+    where not row.is_archived or (row.is_archived and row.archived_at is not null);
     if tg_op = 'INSERT' and exists (
         select from changed_rows where is_archived and archived_at < (select analytics.horizon())
     ) then
@@ -564,32 +633,67 @@ begin
 end
 $$;
 
+-- A session that is archived is one row: it counts as archived, and no longer as open. Nearly always all of
+-- them were open and stay with their user and type; then the new rows say everything. Else old and new are
+-- paired by grouping: a join of the transition tables would keep the plan of its first, one-row call. User and
+-- type are part of the group, so that one that changed is taken from the one and given to the other.
 create function analytics.log_sessions_update() returns trigger
 language plpgsql security definer set search_path from current
 as $$
 begin
-    -- Every touch of an open session comes here: leave at once.
     if
-        not exists (select from new_rows where is_archived)
-        and not exists (select from old_rows where is_archived)
+        coalesce(current_setting('analytics.has_moved_sessions', true), '') = ''
+        and not exists (select from old_rows where is_archived is not false)
     then
-        return null;
+        -- Every touch of an open session comes here: leave at once.
+        if not exists (select from new_rows where is_archived is not false) then
+            return null;
+        end if;
+        insert into analytics.session_changes
+        select change.*
+        from new_rows as row
+        cross join lateral (
+            select
+                case when row.is_archived and row.archived_at is not null then 1 else -1 end as sign,
+                case when row.is_archived then row.archived_at end as archived_at
+        ) as ended
+        cross join lateral analytics.session_change(
+            ended.sign, -ended.sign, row.user_id, row.type, ended.archived_at
+        ) as change
+        where row.is_archived is not false;
+    else
+        insert into analytics.session_changes
+        select change.*
+        from (
+            select
+                row.user_id,
+                row.type,
+                coalesce(sum(row.side) filter (where not row.is_archived), 0) as opened,
+                max(row.archived_at) filter (where row.side = -1 and row.is_archived) as archived_before,
+                max(row.archived_at) filter (where row.side = 1 and row.is_archived) as archived_after
+            from (
+                select -1 as side, id, user_id, type, is_archived, archived_at from old_rows
+                union all
+                select 1 as side, id, user_id, type, is_archived, archived_at from new_rows
+            ) as row
+            group by row.id, row.user_id, row.type
+        ) as session
+        cross join lateral (
+            values (-1, session.archived_before, session.archived_after),
+            (1, session.archived_after, session.archived_before)
+        ) as side (sign, archived_at, archived_otherwise)
+        cross join lateral analytics.session_change(
+            side.sign,
+            case when side.archived_at is null then 1 else side.sign * session.opened::integer end,
+            session.user_id,
+            session.type,
+            side.archived_at
+        ) as change
+        where case
+            when side.archived_at is null then session.opened = side.sign and side.archived_otherwise is null
+            else side.archived_at is distinct from side.archived_otherwise
+        end;
     end if;
-    insert into analytics.session_changes
-    with old_facts as (
-        select user_id, type, archived_at from old_rows where is_archived and archived_at is not null
-    ),
-    new_facts as (
-        select user_id, type, archived_at from new_rows where is_archived and archived_at is not null
-    ),
-    changed_rows as (
-        select -1 as sign, gone.* from (table old_facts except all table new_facts) as gone
-        union all
-        select 1 as sign, come.* from (table new_facts except all table old_facts) as come
-    )
-    select change.*
-    from changed_rows as row
-    cross join lateral analytics.archival_change(row.sign, row.user_id, row.type, row.archived_at) as change;
     if exists (select from new_rows where archived_at < (select analytics.horizon()) and is_archived) then
         insert into analytics.quarantine (fact, session_id, user_id, reason, source_row)
         select
@@ -615,7 +719,10 @@ end
 $$;
 
 create trigger analytics_admit_user after update on sessions
-for each row when (new.user_id is distinct from old.user_id) execute function analytics.admit_new_user();
+for each row when (
+    new.user_id is distinct from old.user_id or new.type is distinct from old.type or new.id <> old.id
+)
+execute function analytics.note_moved_session();
 create trigger analytics_log_insert after insert on sessions
 referencing new table as changed_rows for each statement execute function analytics.log_sessions();
 create trigger analytics_log_update after update on sessions

@@ -50,7 +50,7 @@ create table marts.daily_user_stats (
     archived_sessions bigint not null,
     primary key (activity_date, user_key, session_type)
 );
-create index on marts.daily_user_stats (user_key, activity_date);
+create index on marts.daily_user_stats (user_key);
 
 -- A fold leaves keys whose sum became zero for one statement; these find them without a scan.
 create index daily_session_stats_zero on marts.daily_session_stats (activity_date) where
@@ -176,22 +176,42 @@ begin
     elsif state.watermark is null or state.is_rebuild_requested then
         upper_bound := build_window.upper_bound;
         outcome := 'rebuild';
-        perform analytics.assign_user_keys((select array_agg(distinct user_id) from analytics.session_facts));
-        -- Behind the horizon there is nothing left to rebuild a day from.
-        execute format('delete from marts.%I where activity_date >= $1', begin_fold.mart)
-            using (analytics.horizon() at time zone 'UTC')::date;
+        if begin_fold.mart in ('session_totals', 'daily_user_stats') then
+            -- As the triggers would have: users who came while those were off.
+            insert into analytics.user_keys (user_id)
+            select distinct session_facts.user_id
+            from analytics.session_facts
+            where
+                session_facts.user_id is not null
+                and not exists (
+                    select from analytics.user_keys where user_keys.user_id = session_facts.user_id
+                )
+            order by session_facts.user_id
+            on conflict do nothing;
+        end if;
+        -- The other models subtract what their marts hold: macros/held.sql.
+        if begin_fold.mart = 'session_totals' then
+            perform serving.reset();
+        end if;
     else
         lower_bound := state.watermark;
         upper_bound := build_window.upper_bound;
     end if;
-    -- Compiling a fold costs a hundred times what a small one does.
+    -- Compiling a fold costs a hundred times what a small one does. Sorts and hashes of a rebuild go to disk
+    -- beyond this memory, however large the source is.
     perform
         set_config('jit', 'off', true),
+        set_config('work_mem', '32MB', true),
         set_config('analytics.fold_mart', begin_fold.mart, true),
         set_config('analytics.fold_window', build_window.window_id::text, true),
         set_config('analytics.fold_outcome', outcome, true),
         set_config('analytics.fold_lower', coalesce(lower_bound::text, ''), true),
-        set_config('analytics.fold_upper', upper_bound::text, true);
+        set_config('analytics.fold_upper', upper_bound::text, true),
+        set_config('analytics.fold_starts_at', '', true),
+        set_config('analytics.fold_ends_before', '', true);
+    if begin_fold.mart = 'session_totals' and outcome = 'fold' then
+        perform serving.admit_heavy_users();
+    end if;
     return outcome;
 end
 $$;
@@ -228,9 +248,10 @@ as $$
     where coalesce(current_setting('analytics.fold_mart', true), '') <> ''
 $$;
 
--- The days on which a mart is compared with the source: those that its last fold touched, or (where that is
--- asked for, or the last fold was a rebuild) all of them from the horizon on, as one range. Not plain SQL, so
--- that the planner takes the estimate of a few rows and looks each day up.
+-- The days on which a mart is compared with the source: those of the changes that it holds and the feed still
+-- has, which are all since the build before, however many folds there were; or (where that is asked for, or
+-- the last fold was a rebuild) all of them from the horizon on, as one range. Not plain SQL, so that the
+-- planner takes the estimate of a few rows and looks each day up.
 create function analytics.days_to_reconcile(mart text, is_every_day boolean)
 returns table (starts_at timestamptz, ends_before timestamptz)
 language plpgsql stable rows 3
@@ -258,8 +279,8 @@ begin
             select distinct date_trunc('day', session_changes.occurred_at at time zone 'UTC') as day
             from analytics.session_changes
             where
-                analytics.is_unseen(session_changes.xid, state.previous_watermark)
-                and pg_visible_in_snapshot(session_changes.xid, state.watermark)
+                pg_visible_in_snapshot(session_changes.xid, state.watermark)
+                and session_changes.fact <> 'opening'
                 and session_changes.occurred_at >= (select analytics.horizon())
                 and isfinite(session_changes.occurred_at)
         ) as touched;
@@ -267,15 +288,25 @@ begin
 end
 $$;
 
--- Feed rows that every mart holds, below a grace that is longer than the longest read.
-create function analytics.prune_changes(grace interval default '10 minutes') returns bigint
+-- Drops feed rows that every mart holds, below a grace longer than the longest read, and windows that
+-- nobody asks for. A build's window stays for seven days, in case it still runs. Those of the process that
+-- folds every second are used at once, and a day has 86400 of them; their runs begin with 'fold '.
+create function analytics.prune_changes(grace interval default '30 minutes') returns bigint
 language plpgsql
 as $$
 declare
-    bound pg_snapshot;
-    pruned bigint;
+    newest_window bigint;
+    bound analytics.build_windows;
+    pruned bigint := 0;
 begin
-    select build_windows.upper_bound into bound
+    -- Two at once would meet at the same rows in two orders. One is enough.
+    if not pg_try_advisory_xact_lock(hashtextextended('analytics.prune_changes', 0)) then
+        return 0;
+    end if;
+    select max(build_windows.window_id) into newest_window
+    from analytics.build_windows
+    where build_windows.opened_at < clock_timestamp() - grace;
+    select * into bound
     from analytics.build_windows
     where
         build_windows.opened_at < clock_timestamp() - grace
@@ -285,16 +316,23 @@ begin
         )
     order by build_windows.window_id desc
     limit 1;
-    if bound is null then
-        return 0;
+    if bound.window_id is not null then
+        delete from analytics.session_changes
+        where xid < pg_snapshot_xmax(bound.upper_bound) and pg_visible_in_snapshot(xid, bound.upper_bound);
+        get diagnostics pruned = row_count;
     end if;
-    delete from analytics.session_changes
-    where xid < pg_snapshot_xmax(bound) and pg_visible_in_snapshot(xid, bound);
-    get diagnostics pruned = row_count;
+    -- Last, as it keeps others from opening a window. Two stay: the bound, which is the slowest mart's, and the
+    -- one that comes after it once that mart is no longer slow.
     delete from analytics.build_windows
     where
-        opened_at < clock_timestamp() - greatest(grace, interval '7 days')
-        and window_id < (select min(watermarks.window_id) from analytics.watermarks);
+        build_windows.window_id < newest_window
+        and build_windows.window_id is distinct from bound.window_id
+        and (
+            starts_with(build_windows.run_id, 'fold ')
+            and build_windows.opened_at < clock_timestamp() - greatest(grace, interval '10 minutes')
+            or build_windows.opened_at < clock_timestamp() - greatest(grace, interval '7 days')
+            and build_windows.window_id < (select min(watermarks.window_id) from analytics.watermarks)
+        );
     return pruned;
 end
 $$;

@@ -16,22 +16,36 @@ as $$
 $$;
 
 -- A row per query of a session's history that is an object at all. A figure of the wrong kind, or a time
--- that no query takes, is null: it must not spoil the average of the others.
+-- that no query takes, is null: it must not spoil the average of the others. `offset 0` keeps each step
+-- apart, so that it is done once for all that is made of it.
 create function analytics.history_queries(history jsonb)
 returns table (query_type text, execution_ms numeric, is_cache_hit boolean)
 language sql immutable parallel safe rows 10
 as $$
     select
-        case when jsonb_typeof(query -> 'query_type') = 'string' then query ->> 'query_type' end,
-        case
-            when
-                jsonb_typeof(query -> 'execution_time_ms') = 'number'
-                and (query -> 'execution_time_ms')::numeric between 0 and 1e15
-                then (query -> 'execution_time_ms')::numeric
-        end,
-        coalesce(query -> 'cache_hit' = 'true', false)
-    from jsonb_array_elements(case when jsonb_typeof(history) = 'array' then history else '[]' end) as query
-    where jsonb_typeof(query) = 'object'
+        typed.query_type,
+        case when typed.execution_ms between 0 and 1e15 then typed.execution_ms end,
+        typed.is_cache_hit
+    from (
+        select
+            case when jsonb_typeof(member.query_type) = 'string' then member.query_type #>> '{}' end as query_type,
+            case
+                when jsonb_typeof(member.execution_time_ms) = 'number' then member.execution_time_ms::numeric
+            end as execution_ms,
+            coalesce(member.cache_hit = 'true', false) as is_cache_hit
+        from (
+            select
+                query -> 'query_type' as query_type,
+                query -> 'execution_time_ms' as execution_time_ms,
+                query -> 'cache_hit' as cache_hit
+            from jsonb_array_elements(
+                case when jsonb_typeof(history) = 'array' then history else '[]' end
+            ) as query
+            where jsonb_typeof(query) = 'object'
+            offset 0
+        ) as member
+        offset 0
+    ) as typed
 $$;
 
 -- Metrics of one session that ended at `ended_at`. Duration: creation to the earlier of its end and its
@@ -64,8 +78,10 @@ as $$
         not counted.is_explicit and counted.queries < 2
     from (
         select
-            greatest(coalesce(stored_queries, 0), sum(typed.queries)::integer, 0) as queries,
-            coalesce(round(sum(typed.cache_hits) / nullif(sum(typed.queries), 0), 6), 0)::text as cache_hit_rate,
+            greatest(stored_queries, sum(typed.queries)::integer, 0) as queries,
+            coalesce(
+                round(sum(typed.cache_hits)::numeric / nullif(sum(typed.queries), 0), 6), 0
+            )::text as cache_hit_rate,
             round(sum(typed.total_ms) / nullif(sum(typed.timed_queries), 0), 3)::text as avg_query_time_ms,
             coalesce(
                 jsonb_object_agg(typed.query_type, typed.queries)
@@ -76,9 +92,9 @@ as $$
         from (
             select
                 query.query_type,
-                count(*) as queries,
-                count(*) filter (where query.is_cache_hit) as cache_hits,
-                count(query.execution_ms) as timed_queries,
+                count(*)::integer as queries,
+                (count(*) filter (where query.is_cache_hit))::integer as cache_hits,
+                count(query.execution_ms)::integer as timed_queries,
                 sum(query.execution_ms) as total_ms
             from analytics.history_queries(history) as query
             group by query.query_type
@@ -122,9 +138,9 @@ as $$
 $$;
 
 -- Archives sessions that the caller has locked, all or none. What the sessions table says of a session wins
--- over metrics recorded before its end.
+-- over metrics recorded before its end. Memory for a batch: what the triggers see of it would go through files.
 create function analytics.archive_locked(session_ids uuid[]) returns void
-language plpgsql security definer set search_path from current
+language plpgsql security definer set search_path from current set work_mem = '64MB'
 as $$
 declare
     archived sessions[];

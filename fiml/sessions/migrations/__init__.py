@@ -35,11 +35,11 @@ HOW_TO_MIGRATE: Final = "run `session-analytics migrate`"
 
 # Any two processes that migrate one database must take the same key; the value has no meaning.
 _LOCK_KEY: Final = 7_165_839_204_411
-_OWN_SCHEMAS: Final = ("analytics", "marts")
+_OWN_SCHEMAS: Final = ("analytics", "marts", "serving")
 # A migration locks both tables, and so does a writer, perhaps in another order.
 _ATTEMPTS: Final = 10
 _CREATION: Final = re.compile(
-    r"^create (table|view|function) ((?:analytics|marts)\.[a-z_]+)", re.MULTILINE
+    r"^create (table|view|function) ((?:analytics|marts|serving)\.[a-z_]+)", re.MULTILINE
 )
 
 

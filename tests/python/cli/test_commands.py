@@ -63,6 +63,7 @@ def test_the_commands_are_these() -> None:
         "migrate",
         "archive",
         "build",
+        "fold",
         "reconcile",
         "mcp",
         "dagster",
@@ -128,6 +129,13 @@ def test_a_wrong_argument_is_told_with_what_is_allowed(
 
 def test_a_database_that_is_not_migrated_is_told_what_to_run(run: Run, empty_database: str) -> None:
     assert "session-analytics migrate" in failed(run("stats", conninfo=empty_database))
+
+
+@pytest.mark.parametrize("interval", ["0", "0.09", "3601", "nan", "soon"])
+def test_an_interval_out_of_its_range_is_refused(run: Run, interval: str) -> None:
+    result = run("fold", conninfo="dbname=x", SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS=interval)
+    assert result.exit_code == 1
+    assert "expected seconds, from 0.1 to 3600" in result.stderr
 
 
 def test_a_setting_that_does_not_parse_is_named(run: Run) -> None:

@@ -89,6 +89,59 @@ def test_a_reader_that_goes_away_is_no_error(
         assert process.returncode == 1
 
 
+FOLDERS = (
+    "select count(*) from pg_stat_activity "
+    "where datname = current_database() and application_name = 'session-analytics-fold'"
+)
+
+
+def test_what_serves_folds_until_it_ends_however_it_ends(
+    start: Start, migrated_database: str, source: Connection
+) -> None:
+    for how in (signal.SIGINT, signal.SIGKILL):
+        process = start("mcp", "--http", "--port", "0", conninfo=migrated_database)
+        wait_until(lambda: source.execute(FOLDERS).fetchone() == (1,))
+        source.execute(
+            "insert into session_metrics (session_id, session_type, created_at, duration_seconds) "
+            "values (gen_random_uuid(), 'equity', now() - interval '1 hour', 1)"
+        )
+        wait_until(
+            lambda: (
+                source.execute(
+                    "select (select sum(sessions) from marts.daily_session_stats) "
+                    "= (select count(*) from session_metrics)"
+                ).fetchone()
+                == (True,)
+            )
+        )
+        process.send_signal(how)
+        process.communicate(timeout=30)
+        wait_until(lambda: source.execute(FOLDERS).fetchone() == (0,))
+
+
+def test_what_serves_does_so_without_folding_when_asked_or_without_a_project(
+    start: Start, migrated_database: str, tmp_path: Path
+) -> None:
+    for arguments, environment, told in (
+        (["--no-fold"], {}, b""),
+        ([], {"SESSION_ANALYTICS_PROJECT_DIR": str(tmp_path)}, b"Nothing folds: "),
+    ):
+        process = start(
+            "mcp", "--http", "--port", "0", *arguments, conninfo=migrated_database, **environment
+        )
+        assert process.stderr is not None
+        lines = [process.stderr.readline()]
+        while not lines[-1].startswith(b"Serving MCP on "):
+            lines.append(process.stderr.readline())
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        if children.exists():
+            assert children.read_text() == ""
+        assert lines[0].startswith(told)
+        assert len(lines) == 1 + bool(told)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that stands for the checkout, as far as local servers are concerned."""

@@ -20,13 +20,15 @@ USERS = st.sampled_from([None, "ann", "bob", "ΑΓΓΕΛΟΣ", "O'Brien"])
 TYPES = st.sampled_from(["equity", "crypto", "macro", "unheard-of"])
 DAYS = st.sampled_from([1, 1, 2, 7, 30, 90])
 
-# Many moments coincide, or lie a microsecond beside a midnight or a window's edge.
+# Many moments coincide, or lie a microsecond beside a midnight, a window's edge, or where that is
+# as near to one bucket, hour, day or span as to the next.
 MOMENTS = st.builds(
-    lambda days, hours, microseconds: (
-        NOON + timedelta(days=days, hours=hours) + microseconds * MICROSECOND
+    lambda days, hours, seconds, microseconds: (
+        NOON + timedelta(days=days, hours=hours, seconds=seconds) + microseconds * MICROSECOND
     ),
     st.sampled_from([-95, -31, -30, -29, -8, -7, -3, -2, -1, -1, 0, 0, 1]),
     st.sampled_from([-12, -12, 0, 0, 3, 11, 12]),
+    st.sampled_from([0, 0, 0, 0, 150, 300, 1800]),
     st.sampled_from([-1, 0, 0, 1]),
 )
 EXPIRIES = st.one_of(
@@ -131,6 +133,28 @@ WRITES: st.SearchStrategy[Step] = st.one_of(
         SESSIONS,
     ),
     st.builds(
+        lambda writer, session, kind, moment: _statement(
+            writer,
+            "update sessions set type = %s, is_archived = not is_archived, archived_at = %s "
+            "where id <> %s",
+            kind,
+            moment,
+            session,
+        ),
+        WRITER,
+        SESSIONS,
+        TYPES,
+        st.one_of(st.none(), MOMENTS),
+    ),
+    st.builds(
+        lambda writer, session, user: _statement(
+            writer, "update sessions set user_id = %s where id = %s", user, session
+        ),
+        WRITER,
+        SESSIONS,
+        USERS,
+    ),
+    st.builds(
         lambda writer, session, table: _statement(
             writer,
             "delete from session_metrics where session_id = %s"
@@ -184,6 +208,16 @@ TRANSACTIONS: st.SearchStrategy[Step] = st.builds(
     ),
 )
 
+LAYOUTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "bucket_width": st.sampled_from(["1 minute", "5 minutes", "30 minutes"]),
+        "hour_width": st.sampled_from(["30 minutes", "1 hour", "12 hours"]),
+        "running_days": st.sampled_from([1, 8, 64]),
+        "heavy_users": st.sampled_from([0, 1, 2]),
+    },
+).filter(bool)
+
 BUILDS: st.SearchStrategy[Step] = st.one_of(
     st.just(World.build),
     st.just(World.build),
@@ -191,10 +225,11 @@ BUILDS: st.SearchStrategy[Step] = st.one_of(
     st.builds(
         lambda window, mart: lambda world: world.fold_one(window, mart),
         st.integers(0, 3),
-        st.integers(0, 4),
+        st.integers(0, 5),
     ),
     st.just(World.request_rebuild),
     st.just(World.prune),
+    LAYOUTS.map(lambda widths: lambda world: world.set_layout(**widths)),
 )
 
 # At a moment of the history, or at the real now, from which it takes years to look back on it.
@@ -210,8 +245,28 @@ READS: st.SearchStrategy[Step] = st.builds(
     INSTANTS,
 )
 
-STEPS = st.lists(
-    st.one_of(WRITES, WRITES, WRITES, TRANSACTIONS, BUILDS, BUILDS, READS, READS),
-    min_size=5,
-    max_size=40,
+
+def _beginning(rows: list[Metrics], sessions: list[Session], is_built: bool) -> list[Step]:
+    steps: list[Step] = [
+        lambda world: world.insert_metrics(0, rows, upsert=True),
+        *(lambda world, row=row: world.insert_session(0, row) for row in sessions),
+    ]
+    return [*(steps if rows else steps[1:]), *([World.build] if is_built else [])]
+
+
+# Most histories begin with something, and are read from the serving layer, which a build fills.
+BEGINNINGS = st.builds(
+    _beginning,
+    st.lists(METRICS, max_size=6, unique_by=lambda row: row.session),
+    st.lists(SESSION_ROWS, max_size=3),
+    st.sampled_from([True, True, False]),
+)
+STEPS = st.builds(
+    lambda beginning, steps: [*beginning, *steps],
+    BEGINNINGS,
+    st.lists(
+        st.one_of(WRITES, WRITES, WRITES, TRANSACTIONS, BUILDS, BUILDS, READS, READS),
+        min_size=5,
+        max_size=40,
+    ),
 )

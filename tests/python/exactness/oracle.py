@@ -121,10 +121,10 @@ def expected_set_aside(
     for row in _window(source["metrics"], end - days * 86_400, end, user_id, session_type):
         set_aside += (row["total_queries"] < 0) + (row["duration_seconds"] < 0)
         for text in (row["assets"], row["tags"]):
-            value = None if text is None else json.loads(text)
+            value = _parsed(text)
             valid = len(_names(text))
             set_aside += len(value) - valid if isinstance(value, list) else text is not None
-        value = None if row["query_types"] is None else json.loads(row["query_types"])
+        value = _parsed(row["query_types"])
         valid = len(_counts(row["query_types"]))
         set_aside += (
             len(value) - valid if isinstance(value, dict) else row["query_types"] is not None
@@ -171,23 +171,27 @@ def _window(
     ]
 
 
+def _parsed(text: str | None) -> Any:
+    # Python refuses to make an int of thousands of digits.
+    return None if text is None else json.loads(text, parse_float=Decimal, parse_int=Decimal)
+
+
 def _names(text: str | None) -> list[str]:
-    value = None if text is None else json.loads(text)
+    value = _parsed(text)
     if not isinstance(value, list):
         return []
     return [name for name in value if isinstance(name, str) and 1 <= len(name) <= 255]
 
 
 def _counts(text: str | None) -> dict[str, int]:
-    value = None if text is None else json.loads(text, parse_float=Decimal)
+    value = _parsed(text)
     if not isinstance(value, dict):
         return {}
     return {
         name: int(count)
         for name, count in value.items()
         if 1 <= len(name) <= 255
-        and isinstance(count, int | Decimal)
-        and not isinstance(count, bool)
+        and isinstance(count, Decimal)
         and 1 <= count <= LARGEST_COUNT
         and count == count // 1
     }

@@ -7,6 +7,8 @@ tests play must then fail. A mutant that survives says that a test is missing.
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -14,19 +16,26 @@ from datetime import timedelta
 import psycopg
 import pytest
 from exactness import test_directed_cases as directed
+from exactness import test_open_sessions as open_sessions
+from exactness import test_serving_cases as serving_cases
 from exactness.histories import MICROSECOND, NOON, STEPS
 from exactness.test_random_histories import play
 from exactness.world import World
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from fiml.sessions import queries
+from fiml.sessions import analytics, queries, serving, windows
 from fiml.warehouse import fold as fold_module
 from fiml.warehouse.project import Mart
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """Replace `old` by `new` in a function of the database, in compiled SQL, or in the reader."""
+    """Replace `old` by `new` in one place.
+
+    Attributes:
+        where: "reader", the statements that read marts; "models", all compiled SQL; "totals", that
+            of the serving layer; "fold", what folds it; a module; or a function of the database.
+    """
 
     where: str
     old: str
@@ -53,6 +62,7 @@ READER = [
         "open_sessions.expires_at > clock.as_of",
         "open_sessions.expires_at >= clock.as_of",
     ),
+    Mutant("reader", "and facts.fact <> 'opening'", ""),
     Mutant("reader", "having sum(parts.occurrences) <> 0", ""),
     Mutant(
         "reader",
@@ -77,7 +87,29 @@ DATABASE = [
         "when 'INSERT' then 1 else -1",
         "when 'INSERT' then 1 else 1",
     ),
-    Mutant("analytics.log_sessions_update()", "-1 as sign, gone.*", "1 as sign, gone.*"),
+    Mutant(
+        "analytics.log_sessions_update()",
+        "values (-1, session.archived",
+        "values (1, session.archived",
+    ),
+    Mutant("analytics.log_sessions_update()", "side.sign * session.opened", "session.opened"),
+    Mutant("analytics.log_sessions_update()", "session.opened = side.sign and", "true and"),
+    Mutant("analytics.log_sessions_update()", "and side.archived_otherwise is null", ""),
+    Mutant(
+        "analytics.log_sessions_update()",
+        "group by row.id, row.user_id, row.type",
+        "group by row.user_id, row.type",
+    ),
+    Mutant("analytics.log_sessions()", "case when row.is_archived then 0 else 1 end", "1"),
+    Mutant("analytics.log_sessions()", "not row.is_archived or", ""),
+    Mutant("analytics.log_sessions_update()", "true), '') = ''", "true), '') <> 'none'"),
+    Mutant(
+        "analytics.log_sessions_update()",
+        "from old_rows where is_archived is not",
+        "from old_rows where not",
+    ),
+    Mutant("analytics.log_sessions_update()", "ended.sign, -ended.sign", "ended.sign, 1"),
+    Mutant("analytics.log_sessions_update()", "and row.archived_at is not null then 1", "then 1"),
     Mutant(
         "analytics.log_session_metrics_update()",
         "table old_facts except all",
@@ -92,6 +124,139 @@ MODELS = [
     Mutant("models", "isfinite(changes.occurred_at)", "true"),
     Mutant("models", "at time zone 'UTC'", "at time zone 'Asia/Tokyo'"),
     Mutant("fold", "delete from", "-- delete from"),
+]
+READ_WINDOW = "analytics.read_window(text,text,integer,timestamptz,bigint,boolean)"
+RANGES = "serving.window_ranges(integer,timestamptz,timestamptz,timestamptz,timestamptz)"
+SERVING = [
+    Mutant(
+        READ_WINDOW, "facts.occurred_at >= beyond.starts_at", "facts.occurred_at > beyond.starts_at"
+    ),
+    Mutant(
+        READ_WINDOW,
+        "facts.occurred_at < beyond.ends_before",
+        "facts.occurred_at <= beyond.ends_before",
+    ),
+    Mutant(READ_WINDOW, "changes.occurred_at >= bucket", "changes.occurred_at > bucket"),
+    Mutant(READ_WINDOW, "changes.occurred_at >= bucket", "changes.occurred_at >= since"),
+    Mutant(READ_WINDOW, "changes.fact <> 'opening' and", ""),
+    Mutant(READ_WINDOW, "case when since < bucket then 1 else -1 end", "1"),
+    Mutant(READ_WINDOW, "('future', -1, now_at", "('future', -1, now_at + interval '1 us'"),
+    Mutant(READ_WINDOW, "ended.expires_at <= now_at", "ended.expires_at < now_at"),
+    Mutant(READ_WINDOW, "endless.expires_at is null", "false"),
+    Mutant(READ_WINDOW, "active.expires_at > now_at", "active.expires_at >= now_at"),
+    Mutant(READ_WINDOW, "wanted_key is null or changes.user_key = wanted_key", "true"),
+    Mutant(
+        READ_WINDOW,
+        "wanted_key is null then changes.open_sessions",
+        "true then changes.open_sessions",
+    ),
+    Mutant(
+        READ_WINDOW,
+        "when wanted_key is null then layer.bucket_width",
+        "when true then layer.bucket_width",
+    ),
+    Mutant(READ_WINDOW, "if etag is distinct from known_etag", "if known_etag is null"),
+    Mutant(READ_WINDOW, "where mart_states.watermark is not null", ""),
+    Mutant(
+        READ_WINDOW, "wanted_key is null then date_trunc('day', since, 'UTC')", "false then since"
+    ),
+    Mutant(RANGES, "day < span", "day > span"),
+    Mutant(RANGES, "hour < day", "hour > day"),
+    Mutant(RANGES, "bucket < hour", "bucket > hour"),
+    Mutant(RANGES, "(1, 'open', 'infinity', 'infinity'),", ""),
+    Mutant("serving.before(timestamptz)", "interval '1 microsecond'", "interval '0'"),
+    Mutant("serving.next_running(integer,timestamptz)", "starts_at >= span", "starts_at > span"),
+    Mutant("serving.merged(bigint[])", "(summed.large << 38)) as entry", "0) as entry"),
+    Mutant(
+        "serving.merged(bigint[])", "serving.entry(-summed.key_id", "serving.entry(summed.key_id"
+    ),
+    Mutant("serving.reset()", "level <> 'day' or starts_at >= horizon", "level <> 'day'"),
+    Mutant("serving.reset()", "level <> 'day' or starts_at >= horizon", "true"),
+    Mutant(
+        "serving.reset()",
+        "total.sessions := total.sessions + span.sessions",
+        "total.sessions := span.sessions",
+    ),
+    Mutant(
+        "serving.reset()",
+        "serving.merged(total.settled || array_agg(entry))",
+        "serving.merged(array_agg(entry))",
+    ),
+    Mutant(
+        "serving.admit_heavy_users()",
+        "set is_new = false where is_new",
+        "set is_new = is_new where false",
+    ),
+    Mutant(
+        "serving.admit_heavy_users()",
+        "delete from serving.session_totals where scope_id = any(erased)",
+        "perform 1",
+    ),
+    Mutant("analytics.fold_ranges()", "starts_at := ends_before;", ""),
+    Mutant(
+        "totals",
+        "running.starts_at > span_sums.starts_at",
+        "running.starts_at >= span_sums.starts_at",
+    ),
+    Mutant(
+        "totals",
+        "running.starts_at > span_counts.starts_at",
+        "running.starts_at >= span_counts.starts_at",
+    ),
+    Mutant("totals", "from taken_over\n", "from taken_over where false\n"),
+    Mutant("totals", "unnest(taken_over.entries)", "unnest('{}'::bigint[])"),
+    Mutant("totals", "and not scopes.is_new", ""),
+    Mutant("totals", "> session_changes.occurred_at", ">= session_changes.occurred_at"),
+    Mutant("totals", "where not keyed.is_user", "where true"),
+    Mutant("totals", "where not figures.is_user", "where true"),
+    Mutant(
+        "totals",
+        "cross join platform",
+        "cross join (select * from platform where false) as platform",
+    ),
+    Mutant("totals", "where keyed.is_user", "where false"),
+    Mutant("totals", "as fold_range) = '-infinity'", "as fold_range) is not null"),
+    Mutant(
+        "totals",
+        "lower_bound is null then -1 else 1 end as open_sessions",
+        "false then -1 else 1 end as open_sessions",
+    ),
+    Mutant("totals", ">> 38 << 38)", ">> 38 << 39)"),
+    Mutant("totals", "else folded.added || excluded.settled", "else excluded.settled"),
+    Mutant("totals", "then '{}' else", "then folded.added else"),
+    Mutant(
+        "totals",
+        "folded.settled || folded.added || excluded.settled",
+        "folded.settled || folded.added",
+    ),
+    Mutant("totals", "excluded.stamp", "folded.stamp"),
+]
+PYTHON = [
+    Mutant("fiml.sessions.serving", "leaders.limit and (", "False and ("),
+    Mutant(
+        "fiml.sessions.serving", "found[-1][1] <= leaders.limit", "found[-1][1] < leaders.limit"
+    ),
+    Mutant("fiml.sessions.serving", "counts = np.where(keys < 0, counts << 38, counts)", "pass"),
+    Mutant("fiml.sessions.serving", "keys = np.abs(keys)", "keys = np.maximum(keys, 0)"),
+    Mutant("fiml.sessions.serving", "entries + (1 << 39)", "entries"),
+    Mutant("fiml.sessions.serving", "(entries - (keys << 40)) * weights", "entries - (keys << 40)"),
+    Mutant("fiml.sessions.serving", "counts.get(name, 0) + n", "n"),
+    Mutant("fiml.sessions.serving", "self._count(kind, name) + n", "counts.get(name, 0) + n"),
+    Mutant("fiml.sessions.serving", "if key_id < width]", "if key_id + 1 < width]"),
+    Mutant("fiml.sessions.windows", "or folded.etag != head.etag", ""),
+    Mutant(
+        "fiml.sessions.windows",
+        "part.sign * (getattr(part, name) or 0)",
+        "(getattr(part, name) or 0)",
+    ),
+    Mutant("fiml.sessions.windows", "+= sign * n", "+= n"),
+    Mutant("fiml.sessions.figures", "item[0].encode()", "item[0]"),
+    Mutant(
+        "fiml.sessions.figures",
+        "0 < len(name) <= _MAX_NAME for name in counted",
+        "True for name in counted",
+    ),
+    Mutant("fiml.sessions.figures", "not 0 < count <= _MAX_OCCURRENCES", "not 0 < count"),
 ]
 
 
@@ -112,6 +277,8 @@ def directed_cases(world: World) -> None:
         directed.test_ties_of_the_top_ten_are_ordered_by_bytes,
         directed.test_times_that_are_not_finite_are_in_no_window_and_stop_nothing,
         directed.test_an_active_session_is_open_and_expires_after_the_instant_of_the_read,
+        open_sessions.test_an_opening_is_no_figure_of_a_day,
+        open_sessions.test_many_are_paired_one_by_one_in_one_statement,
     ):
         world.clear()
         case(world)
@@ -124,6 +291,59 @@ def directed_cases(world: World) -> None:
             directed.test_a_window_begins_inclusive_and_ends_exclusive_to_the_microsecond(
                 world, NOON, offset, offset != timedelta(0), is_built
             )
+
+
+def cases_of_the_serving_layer(world: World) -> None:
+    """Its directed cases that need nothing but a world, from the shortest to the longest."""
+    for case in (
+        serving_cases.test_what_opens_ends_and_closes_is_active_for_the_instant_that_is_asked_for,
+        serving_cases.test_a_layer_without_a_watermark_leaves_the_answer_to_the_marts,
+        serving_cases.test_a_window_inside_of_the_newest_bucket_is_its_rows_alone,
+        serving_cases.test_a_user_becomes_heavy_is_erased_and_comes_back,
+        serving_cases.test_a_user_s_rows_that_move_to_another_user_or_time_move_in_both_totals,
+        serving_cases.test_who_becomes_heavy_while_writers_go_on_has_what_the_window_saw,
+        serving_cases.test_a_new_name_that_is_at_once_the_most_frequent_is_found_unseen_and_folded,
+        serving_cases.test_a_late_row_before_the_first_or_in_a_span_of_its_own_is_folded,
+        serving_cases.test_a_rebuild_in_ranges_ends_at_its_window_though_rows_move_between_them,
+        serving_cases.test_what_a_reader_keeps_never_outlives_a_change,
+        serving_cases.test_the_tenth_name_is_right_where_the_leaders_change_by_one,
+        serving_cases.test_weeks_without_a_row_before_between_and_after_are_weeks_of_zeros,
+    ):
+        world.clear()
+        reset_database(world)
+        case(world)
+    for is_heavy in (False, True):
+        world.clear()
+        serving_cases.test_names_that_vanish_with_an_erased_user_are_told_no_more(world, is_heavy)
+    for is_known in (True, False):
+        world.clear()
+        serving_cases.test_of_hundreds_of_names_that_are_equally_frequent_the_first_by_bytes_are_told(
+            world, is_known
+        )
+    for boundary in serving_cases.BOUNDARIES:
+        serving_cases.test_rows_and_windows_meet_to_the_microsecond_where_levels_meet(
+            world, boundary
+        )
+    for dirty in ("empty and over-long names", "counts that are none"):
+        world.clear()
+        serving_cases.test_whatever_json_holds_it_counts_the_same_unseen_at_the_edge_and_folded(
+            world, dirty
+        )
+    serving_cases.test_another_layout_says_the_same_before_and_behind_the_horizon(
+        world, serving_cases.WIDTHS[0]
+    )
+    # It lets rows be merged early, as the random histories that follow will.
+    world.clear()
+    serving_cases.test_counts_too_large_for_one_entry_are_exact_at_every_level(world)
+
+
+def reset_database(world: World) -> None:
+    """Make again what one of the cases takes away for good."""
+    world.builder.execute(
+        "insert into analytics.watermarks (mart, system_identifier, feed_oid) "
+        "select 'session_totals', system_identifier, feed_oid from analytics.watermarks "
+        "where mart = 'daily_session_stats' on conflict do nothing"
+    )
 
 
 def random_cases(world: World) -> None:
@@ -149,12 +369,10 @@ def mutated(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.Mo
     mutant: Mutant = request.param
     if mutant.where == "reader":
         _mutate_reader(mutant, monkeypatch)
-    elif mutant.where == "models":
-        for mart in world.marts.values():
-            assert mutant.old in mart.compiled_code
-            world.marts[mart.name] = replace(
-                mart, compiled_code=mart.compiled_code.replace(mutant.old, mutant.new)
-            )
+    elif mutant.where in {"models", "totals"}:
+        _mutate_models(mutant, world)
+    elif mutant.where.startswith("fiml."):
+        _mutate_module(mutant, world, monkeypatch)
     elif mutant.where == "fold":
         _mutate_fold(mutant, monkeypatch)
     else:
@@ -169,16 +387,48 @@ def mutated(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.Mo
 
 def _mutate_reader(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     mutants = {
-        kind: queries.Question(
+        kind: queries.MartQuestion(
             **{
                 name: getattr(question, name).replace(mutant.old, mutant.new)
-                for name in queries.Question.__slots__
+                for name in queries.MartQuestion.__slots__
             }
         )
-        for kind, question in queries._QUESTIONS.items()
+        for kind, question in queries._MART_QUESTIONS.items()
     }
-    assert mutants != queries._QUESTIONS
-    monkeypatch.setattr(queries, "_QUESTIONS", mutants)
+    assert mutants != queries._MART_QUESTIONS
+    monkeypatch.setattr(queries, "_MART_QUESTIONS", mutants)
+
+
+def _mutate_models(mutant: Mutant, world: World) -> None:
+    names = ["session_totals"] if mutant.where == "totals" else list(world.marts)
+    mutants = {
+        name: replace(
+            world.marts[name],
+            compiled_code=world.marts[name].compiled_code.replace(mutant.old, mutant.new),
+            on_conflict={
+                column: text.replace(mutant.old, mutant.new)
+                for column, text in world.marts[name].on_conflict.items()
+            },
+        )
+        for name in names
+    }
+    assert any(world.marts[name] != mart for name, mart in mutants.items())
+    world.marts |= mutants
+
+
+def _mutate_module(mutant: Mutant, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module(mutant.where)
+    source = inspect.getsource(module)
+    assert mutant.old in source
+    mutated = dict(vars(module))
+    exec(compile(source.replace(mutant.old, mutant.new), module.__file__ or "", "exec"), mutated)  # noqa: S102
+    # Whoever imported something by name has the mutant's.
+    for user in (analytics, windows, serving):
+        for name in set(vars(user)) & set(module.__all__):
+            if vars(user)[name] is vars(module)[name]:
+                monkeypatch.setattr(user, name, mutated[name])
+    if "ServingCache" in mutated:
+        world.cache = mutated["ServingCache"]()
 
 
 def _mutate_fold(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,6 +449,18 @@ def test_a_seeded_mistake_is_found(mutated: World) -> None:
         random_cases(mutated)
 
 
+@pytest.mark.parametrize("mutated", SERVING + PYTHON, ids=str, indirect=True)
+def test_a_seeded_mistake_in_the_serving_layer_is_found(mutated: World) -> None:
+    with pytest.raises((AssertionError, psycopg.Error, ValueError, IndexError)):  # noqa: PT012
+        cases_of_the_serving_layer(mutated)
+        random_cases(mutated)
+
+
 def test_without_a_mistake_the_same_histories_pass(world: World) -> None:
     directed_cases(world)
+    random_cases(world)
+
+
+def test_without_a_mistake_the_same_cases_of_the_serving_layer_pass(world: World) -> None:
+    cases_of_the_serving_layer(world)
     random_cases(world)

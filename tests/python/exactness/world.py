@@ -7,6 +7,7 @@ keep theirs open across builds, and builds open windows that they fold later, or
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,13 +20,139 @@ from psycopg import errors
 from psycopg.types.json import Jsonb
 
 from fiml.sessions.analytics import read_stats
+from fiml.sessions.serving import ServingCache
 from fiml.warehouse.fold import fold, fold_mart, open_window
 from fiml.warehouse.project import Mart
 
 WRITERS = 3
 # A writer that would wait for another one's transaction is refused and rolls back: it is the same
 # thread that would have to end the other one.
-SETTINGS = "-c lock_timeout=20ms -c jit=off -c TimeZone=UTC -c synchronous_commit=off"
+SETTINGS = (
+    "-c lock_timeout=20ms -c jit=off -c TimeZone=UTC -c synchronous_commit=off "
+    "-c analytics.facts_of_a_range=2"
+)
+
+# Sessions that are open by user and type, now or as an earlier snapshot saw them: those that the
+# source has, minus what the feed says has changed since.
+OPEN_SESSIONS = """
+select changes.user_key, changes.session_type, sum(changes.open_sessions)::integer
+from (
+    select
+        coalesce(user_keys.user_key, analytics.anonymous_key()) as user_key,
+        sessions.type::text as session_type,
+        1 as open_sessions
+    from sessions
+    left join analytics.user_keys on user_keys.user_id = sessions.user_id
+    where not sessions.is_archived
+    union all
+    select user_key, session_type, -sign * open_sessions
+    from analytics.session_changes
+    where not pg_visible_in_snapshot(xid, coalesce(%s::pg_snapshot, pg_current_snapshot()))
+) as changes
+group by changes.user_key, changes.session_type
+having sum(changes.open_sessions) <> 0
+"""
+
+SUMS = (
+    "sessions",
+    "queries",
+    "duration_seconds",
+    "abandoned_sessions",
+    "archived_sessions",
+    "set_aside_values",
+    "open_sessions",
+)
+# What each row of the serving layer says: how often it counts what, sums and names alike.
+CONTENT = f"""
+with content as materialized (
+    select
+        totals.scope_id,
+        coalesce(user_keys.user_id, scopes.session_type, '') as scope,
+        scopes.user_key is not null as is_user,
+        totals.level,
+        totals.starts_at,
+        counted.what,
+        sum(counted.n)::bigint as n
+    from serving.session_totals as totals
+    inner join serving.scopes on totals.scope_id = scopes.scope_id
+    left join analytics.user_keys on scopes.user_key = user_keys.user_key
+    cross join lateral (
+        values {", ".join(f"('{name}', totals.{name})" for name in SUMS)}
+        union all
+        select keys.kind || ' ' || keys.name, decoded.n
+        from serving.decoded(totals.settled || totals.added) as decoded
+        inner join serving.keys on decoded.key_id = keys.key_id
+    ) as counted (what, n)
+    group by 1, 2, 3, 4, 5, 6
+    having sum(counted.n) <> 0
+),
+layout as (
+    select
+        layout.*,
+        make_interval(days => layout.running_days) as running_width,
+        analytics.horizon() as horizon
+    from serving.layout
+)
+"""
+# A running row stays where something was dated once, though nothing is any more; and behind the
+# horizon, where windows begin at midnight, a rebuild leaves days alone.
+DECODED_TOTALS = f"""{CONTENT}
+select
+    content.is_user, content.scope, content.level, content.starts_at::text, content.what, content.n
+from content
+cross join layout
+where
+    content.level in ('day', 'open')
+    or (content.level in ('bucket', 'hour') and content.starts_at >= layout.horizon)
+    or (content.level = 'running' and content.starts_at = 'infinity')
+    or (content.level = 'running' and exists (
+        select from content as days
+        where
+            days.scope_id = content.scope_id
+            and days.level = 'day'
+            and days.starts_at >= content.starts_at
+            and days.starts_at < content.starts_at + layout.running_width
+    ))
+"""
+# An hour is the sum of its buckets, a day of its hours, and what is running up to a row the sum of
+# the days before it; and nothing is counted less than never.
+CONTRADICTIONS = f"""{CONTENT},
+running as (
+    select totals.scope_id, totals.starts_at
+    from serving.session_totals as totals
+    where totals.level = 'running'
+)
+select 'below zero' as wrong, scope_id, starts_at, what, n from content where n < 0
+union all
+select 'hour', scope_id, serving.start_of(starts_at, hour_width), what,
+    sum(case level when 'hour' then n else -n end)
+from content
+cross join layout
+where level in ('bucket', 'hour') and not is_user and starts_at >= horizon
+group by 2, 3, 4
+having sum(case level when 'hour' then n else -n end) <> 0
+union all
+select 'day', scope_id, serving.start_of(starts_at, '1 day'), what,
+    sum(case level when 'day' then n else -n end)
+from content
+cross join layout
+where level in ('hour', 'day') and starts_at >= horizon
+group by 2, 3, 4
+having sum(case level when 'day' then n else -n end) <> 0
+union all
+select 'running', running.scope_id, running.starts_at, content.what,
+    sum(case content.level when 'running' then n else -n end)
+from running
+inner join content
+    on
+        running.scope_id = content.scope_id
+        and (
+            (content.level = 'running' and content.starts_at = running.starts_at)
+            or (content.level = 'day' and content.starts_at < running.starts_at)
+        )
+group by 2, 3, 4
+having sum(case content.level when 'running' then n else -n end) <> 0
+"""
 
 
 @dataclass(frozen=True)
@@ -65,27 +192,42 @@ class World:
     def __init__(self, conninfo: str, marts: Sequence[Mart]) -> None:
         self.conninfo = conninfo
         self.marts = {mart.name: mart for mart in marts}
-        self.writers = [
-            psycopg.connect(conninfo, autocommit=True, options=SETTINGS) for _ in range(WRITERS)
-        ]
-        self.builder = psycopg.connect(conninfo, autocommit=True, options=SETTINGS)
-        self.oracle = psycopg.connect(conninfo, autocommit=True, options=SETTINGS)
         self.loop = asyncio.new_event_loop()
+        self.connect()
+        self.cache = ServingCache()
+        # How many answers each path gave.
+        self.paths: Counter[str] = Counter()
+        self.runs = 0
+        self.windows: list[str] = []
+        # Snapshots, each with the sessions that were open in it.
+        self.openings: list[tuple[str, list[tuple[Any, ...]]]] = []
+
+    def connect(self) -> None:
+        self.writers = [
+            psycopg.connect(self.conninfo, autocommit=True, options=SETTINGS)
+            for _ in range(WRITERS)
+        ]
+        # Each fold is planned once for all histories.
+        self.builder = psycopg.connect(
+            self.conninfo, autocommit=True, prepare_threshold=0, options=SETTINGS
+        )
+        self.oracle = psycopg.connect(self.conninfo, autocommit=True, options=SETTINGS)
         self.reader: psycopg.AsyncConnection[Any] = self.loop.run_until_complete(
             psycopg.AsyncConnection.connect(
-                conninfo,
+                self.conninfo,
                 autocommit=True,
                 prepare_threshold=0,
                 options=SETTINGS + " -c plan_cache_mode=force_generic_plan",
             )
         )
-        self.runs = 0
-        self.windows: list[str] = []
 
-    def close(self) -> None:
+    def disconnect(self) -> None:
         for connection in (*self.writers, self.builder, self.oracle):
             connection.close()
         self.loop.run_until_complete(self.reader.close())
+
+    def close(self) -> None:
+        self.disconnect()
         self.loop.close()
 
     def clear(self) -> None:
@@ -100,7 +242,7 @@ class World:
                 "analytics.build_windows",
                 "analytics.quarantine",
                 "analytics.erased_users",
-                *(f"marts.{name}" for name in self.marts),
+                *(f"{mart.schema}.{mart.name}" for mart in self.marts.values()),
             ):
                 self.builder.execute(f"delete from {table}")
             self.builder.execute("delete from analytics.user_keys where user_id is not null")
@@ -109,7 +251,14 @@ class World:
                 "update analytics.watermarks set window_id = 0, watermark = null, "
                 "previous_watermark = null, is_rebuild_requested = false"
             )
+            self.builder.execute("delete from serving.scopes where user_key is not null")
+            # Histories are short: who comes back a few times is a heavy user of theirs.
+            self.builder.execute(
+                "select analytics.set_serving_layout('5 minutes', '1 hour', 8, 3, 2)"
+            )
         self.windows = []
+        self.openings = []
+        self.remember_openings()
 
     # Writers ------------------------------------------------------------------------------------
 
@@ -198,6 +347,7 @@ class World:
         run_id = f"run {self.runs}"
         self._build(lambda: open_window(self.builder, run_id))
         self.windows.append(run_id)
+        self.remember_openings()
 
     def fold_one(self, window: int, mart: int) -> None:
         """Fold one mart with a window that is open, which need not be the newest."""
@@ -216,6 +366,9 @@ class World:
 
     def prune(self) -> None:
         self._build(lambda: self.builder.execute("select analytics.prune_changes('0')"))
+        # What is pruned is older than the pruning, and needed only to look further back.
+        self.openings = []
+        self.remember_openings()
 
     def _build(self, step: Any) -> None:
         try:
@@ -245,8 +398,9 @@ class World:
         days: int = 30,
         as_of: datetime | None = None,
         include_meta: bool = False,
+        path: str | None = None,
     ) -> dict[str, Any]:
-        """Read without comparing."""
+        """Read without comparing, in no transaction."""
         return self.loop.run_until_complete(
             read_stats(
                 self.reader,
@@ -255,6 +409,8 @@ class World:
                 days=days,
                 as_of=as_of,
                 include_meta=include_meta,
+                cache=self.cache,
+                path=path,
             )
         )
 
@@ -271,30 +427,71 @@ class World:
         try:
             cursor = await self.reader.execute("select pg_export_snapshot()")
             exported = await cursor.fetchone()
-            found = await read_stats(self.reader, **question, include_meta=True)
+            found = await self._answers(question)
             cursor = await self.reader.execute("select transaction_timestamp()")
             now = await cursor.fetchone()
             source = self._source_at(exported[0] if exported else "")
-        finally:
+            # After a rollback the driver forgets what it prepared.
+            await self.reader.execute("commit")
+        except BaseException:
             await self.reader.rollback()
+            raise
         question["as_of"] = as_of or (now[0] if now else None)
-        meta = found.pop("meta")
-        assert_same(found, expected_stats(source, **question))
-        assert meta["set_aside_values"] == expected_set_aside(source, **question)
-        return found
+        expected = expected_stats(source, **question)
+        set_aside = expected_set_aside(source, **question)
+        for path, answer in found.items():
+            meta = answer.pop("meta")
+            self.paths[path] += 1
+            assert_same(answer, expected)
+            assert meta["set_aside_values"] == set_aside
+        return expected
+
+    async def _answers(self, question: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """The answers by the path that gave them: of each path that can answer."""
+        answers: dict[str, dict[str, Any]] = {}
+        for path in ("serving", "marts", "source"):
+            # A user is never read from marts; and what could not answer has let the next one do it.
+            if path == "marts" and (answers.keys() - {"serving"} or question["user_id"]):
+                continue
+            if path == "source" and "source" in answers:
+                continue
+            answer = await read_stats(
+                self.reader, **question, include_meta=True, cache=self.cache, path=path
+            )
+            answers[answer["meta"]["path"]] = answer
+        return answers
 
     def _source_at(self, snapshot: str) -> dict[str, Any]:
         with self.oracle.transaction():
             self.oracle.execute("set transaction isolation level repeatable read, read only")
             self.oracle.execute(f"set transaction snapshot '{snapshot}'")
+            self.check_openings()
             return read_source(self.oracle)
 
+    def remember_openings(self) -> None:
+        """Remember which sessions are open in a snapshot of now, for `check` to compare."""
+        with self.oracle.transaction():
+            self.oracle.execute("set transaction isolation level repeatable read, read only")
+            row = self.oracle.execute("select pg_current_snapshot()::text").fetchone()
+            assert row is not None
+            self.openings.append((row[0], self._open_sessions(None)))
+
+    def check_openings(self) -> None:
+        """Whatever was written since, what was open in a snapshot can be told from it."""
+        for snapshot, expected in self.openings:
+            assert self._open_sessions(snapshot) == expected
+
+    def _open_sessions(self, snapshot: str | None) -> list[tuple[Any, ...]]:
+        return sorted(self.oracle.execute(OPEN_SESSIONS, [snapshot]).fetchall(), key=repr)
+
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
-        """What every mart holds, sorted."""
+        """What every mart holds, sorted; of the serving layer, what its rows say."""
         return {
             name: sorted(
                 self.builder.execute(
-                    f"select {', '.join(mart.columns)} from marts.{name}"
+                    DECODED_TOTALS
+                    if name == "session_totals"
+                    else f"select {', '.join(mart.columns)} from marts.{name}"
                 ).fetchall(),
                 key=repr,
             )
@@ -306,12 +503,58 @@ class World:
         for writer in self.writers:
             writer.rollback()
         self.build()
+        self.check_totals()
         incremental = self.rows()
+        self.rebuild()
+        self.check_totals()
+        scratch = self.rows()
+        for name in self.marts:
+            if name == "session_totals":
+                # A user who was heavy once stays it until a rebuild.
+                users = heavy_users(incremental[name]) & heavy_users(scratch[name])
+                assert of_scopes(incremental[name], users) == of_scopes(scratch[name], users)
+            else:
+                assert incremental[name] == scratch[name], name
+
+    def rebuild(self) -> None:
+        """Make every mart again from the source."""
         self.builder.execute("select analytics.request_rebuild()")
         self.open_window()
         for mart in self.marts.values():
             assert fold_mart(self.builder, mart, self.windows[-1]) == "rebuild"
-        assert incremental == self.rows()
+
+    def check_totals(self) -> None:
+        """The levels of the serving layer say the same."""
+        assert self.builder.execute(CONTRADICTIONS).fetchall() == []
+
+    def set_layout(self, **widths: object) -> None:
+        """Change the serving layer's widths; the next fold makes it again."""
+        self._build(
+            lambda: self.builder.execute(
+                "select analytics.set_serving_layout("
+                + ", ".join(f"{name} => %({name})s" for name in widths)
+                + ")",
+                widths,
+            )
+        )
+
+    def merge_early(self) -> None:
+        """Let rows of the serving layer be merged after a few entries; by default it takes 187."""
+        row = self.builder.execute(
+            "select pg_get_functiondef("
+            "'serving.is_merge_due(bigint[],bigint[],bigint[])'::regprocedure)"
+        ).fetchone()
+        assert row is not None
+        assert "1500" in row[0]
+        self.builder.execute(row[0].replace("1500", "80"))
+
+
+def heavy_users(totals: list[tuple[Any, ...]]) -> set[str]:
+    return {row[1] for row in totals if row[0]}
+
+
+def of_scopes(totals: list[tuple[Any, ...]], users: set[str]) -> list[tuple[Any, ...]]:
+    return [row for row in totals if not row[0] or row[1] in users]
 
 
 def _distinct(rows: Sequence[Metrics]) -> Sequence[Metrics]:

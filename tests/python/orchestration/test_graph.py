@@ -19,6 +19,7 @@ TABLES = {
     "marts/daily_session_stats",
     "marts/daily_tag_counts",
     "marts/daily_user_stats",
+    "serving/session_totals",
 }
 MARTS = TABLES | {"marts/fct_sessions"}
 

@@ -114,6 +114,7 @@ META_KEYS = [
     "horizon",
     "path",
     "watermark",
+    "serving_rows",
     "mart_rows",
     "tail_rows",
     "source_rows",
@@ -267,7 +268,7 @@ async def test_meta_is_one_more_key_and_only_on_request(
         assert meta["as_of"].endswith("+00:00")
         assert meta["window_start"] < meta["as_of"]
         assert (meta["path"], meta["watermark"], meta["horizon"]) == ("source", None, None)
-        assert (meta["mart_rows"], meta["tail_rows"]) == (0, 0)
+        assert (meta["serving_rows"], meta["mart_rows"], meta["tail_rows"]) == (0, 0, 0)
         assert (meta["source_rows"], meta["set_aside_values"]) == ((3, 6) if has_rows else (0, 0))
         json.dumps(meta)
 

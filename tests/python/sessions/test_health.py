@@ -148,7 +148,7 @@ def test_a_trigger_that_always_fires_is_well(settings: Settings, source: Connect
 def test_before_the_first_build_a_build_is_advised(settings: Settings) -> None:
     findings = findings_of(settings)
     assert findings["build.missing"].severity is Severity.WARNING
-    assert "all 5 marts" in findings["build.missing"].detail
+    assert "all 6 marts" in findings["build.missing"].detail
     assert is_healthy(list(findings.values()))
 
 
@@ -208,10 +208,23 @@ def test_a_growing_feed_is_told_with_its_oldest_mart(
     source.execute(EXPIRED, [50])
     source.execute("select * from analytics.archive_expired_sessions(1000)")
     quiet = findings_of(settings)["feed"]
-    assert "100 rows" in quiet.detail
+    assert "150 rows" in quiet.detail
     growing = findings_of(settings, Limits(feed_rows=99))["feed.growing"]
     assert "oldest mart: daily_user_stats" in growing.detail
     assert "feed.growing" in findings_of(settings, Limits(feed_bytes=1000))
+
+
+def test_a_serving_layer_that_is_behind_or_gone_is_told(
+    settings: Settings, source: Connection
+) -> None:
+    build(source)
+    source.execute(EXPIRED, [50])
+    source.execute("select * from analytics.archive_expired_sessions(1000)")
+    assert findings_of(settings)["serving"].detail == "150 changes are not folded yet."
+    behind = findings_of(settings, Limits(unseen_rows=149))["serving.behind"]
+    assert "`session-analytics fold`" in (behind.remedy or "")
+    source.execute("drop schema serving cascade")
+    assert "read from the marts" in findings_of(settings)["serving.missing"].detail
 
 
 def test_pending_archival_is_told(settings: Settings, source: Connection) -> None:

@@ -6,8 +6,9 @@ import re
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,10 +21,10 @@ from psycopg.conninfo import make_conninfo
 from fiml.database import Database
 from fiml.errors import SchemaVersionError
 from fiml.sessions import migrations, queries
-from fiml.sessions.analytics import SessionAnalytics
+from fiml.sessions.analytics import SessionAnalytics, read_stats
 from fiml.sessions.migrations import MIGRATIONS, installed_version, migrate, uninstall
 from fiml.settings import Settings
-from fiml.warehouse.fold import fold
+from fiml.warehouse.fold import fold, fold_statements, open_window
 from fiml.warehouse.project import Mart
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -95,11 +96,17 @@ def write(connection: Connection, user_id: str | None = "ann", kind: str = "equi
     return session_id
 
 
-def stats(conninfo: str, schema: str = "public", **question: Any) -> dict[str, Any]:
+def stats(
+    conninfo: str, schema: str = "public", path: str | None = None, **question: Any
+) -> dict[str, Any]:
     async def read() -> dict[str, Any]:
         settings = Settings(conninfo=conninfo, source_schema=schema, timeout_seconds=30)
         async with Database(settings) as database:
-            return await SessionAnalytics(database).get_session_stats(**question)
+            if path is None:
+                return await SessionAnalytics(database).get_session_stats(**question)
+            return await database.run(
+                lambda connection: read_stats(connection, path=path, **question)
+            )
 
     return asyncio.run(read())
 
@@ -116,13 +123,29 @@ def check_figures(conninfo: str, schema: str = "public") -> dict[str, Any]:
                 "session_type": session_type,
                 "days": 30,
             }
-            assert_same(stats(conninfo, schema, **question), expected_stats(source, **question))
+            expected = expected_stats(source, **question)
+            for path in (None, "marts", "source"):
+                assert_same(stats(conninfo, schema, path=path, **question), expected)
     return stats(conninfo, schema)
 
 
 def build(conninfo: str, marts: tuple[Mart, ...], run_id: str = "run") -> None:
     with psycopg.connect(conninfo, autocommit=True) as connection:
         fold(connection, marts, run_id)
+
+
+def fold_as_it_was(conninfo: str, marts: tuple[Mart, ...]) -> None:
+    """Fold what there is to fold at an earlier version, which knew of no ranges."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        open_window(connection, "before")
+        known = {row[0] for row in connection.execute("select mart from analytics.watermarks")}
+        for mart in marts:
+            if mart.name in known:
+                with connection.transaction():
+                    connection.execute("select analytics.begin_fold(%s, 'before')", [mart.name])
+                    for statement in fold_statements(mart):
+                        connection.execute(statement.encode())
+                    connection.execute("select analytics.end_fold(%s)", [mart.name])
 
 
 def own_objects(connection: Connection) -> set[str]:
@@ -294,7 +317,8 @@ def test_rows_that_were_there_count_before_the_first_build_and_after_it(
     assert before["popular_tags"] == [{"tag": "growth", "count": 4}, {"tag": "tech", "count": 4}]
     build(empty_database, marts)
     assert check_figures(empty_database) == before
-    assert stats(empty_database, include_meta=True)["meta"]["mart_rows"] > 0
+    meta = stats(empty_database, include_meta=True)["meta"]
+    assert (meta["path"], meta["serving_rows"] > 0) == ("serving", True)
 
 
 def test_of_several_metrics_of_one_session_the_highest_id_stays(
@@ -374,7 +398,7 @@ def test_the_serial_becomes_a_bigint_identity_that_goes_on_after_the_highest_id(
         "where table_name = 'session_metrics' and column_name = 'id'"
     ).fetchall()
     assert columns == [("bigint", "YES", "BY DEFAULT")]
-    assert value(documented, "select count(*) from pg_class where relkind = 'S'") == 1 + 2
+    assert value(documented, "select count(*) from pg_class where relkind = 'S'") == 1 + 4
 
 
 RATES = {
@@ -505,7 +529,7 @@ def test_rows_of_every_earlier_version_count_and_fold_after_the_last(
         kept = write(connection, "ann")
         gone = write(connection, "bob", "macro")
         if version >= 3:
-            build(empty_database, marts, "before")
+            fold_as_it_was(empty_database, marts)
         connection.execute("delete from session_metrics where session_id = %s", [gone])
         connection.execute(
             "update session_metrics set total_queries = 8, session_type = 'macro' "
@@ -599,7 +623,7 @@ def test_nothing_of_an_installation_elsewhere_refers_to_public(empty_database: s
         ).fetchall()
         assert definer
         for name, config in definer:
-            assert config == ['search_path="App Data", pg_temp'], name
+            assert config[0] == 'search_path="App Data", pg_temp', name
         # What public holds can go, as it may in a hardened database.
         connection.execute("drop schema public cascade")
     with connected(empty_database, "App Data") as connection:
@@ -889,7 +913,11 @@ PARAMETERS = {
     "days": "integer",
     "user_id": "text",
     "session_type": "text",
+    "include_meta": "boolean",
+    "is_source_only": "boolean",
+    "etag": "bigint",
 }
+LARGE_TABLES = {"sessions", "session_metrics", "session_changes", "session_totals"}
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -898,7 +926,9 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(child)
 
 
-def generic_plan(connection: Connection, statement: str, *given: object) -> list[dict[str, Any]]:
+def generic_plan(
+    connection: Connection, statement: str, given: dict[str, object]
+) -> list[dict[str, Any]]:
     """The nodes of the plan that a pooled connection of the reader keeps for a statement."""
     numbered = re.sub(
         r"%\((\w+)\)s", lambda found: f"${list(PARAMETERS).index(found[1]) + 1}", statement
@@ -908,7 +938,7 @@ def generic_plan(connection: Connection, statement: str, *given: object) -> list
     connection.execute(f"prepare reading ({', '.join(PARAMETERS.values())}) as {numbered}".encode())
     row = connection.execute(
         sql.SQL("explain (format json, costs off) execute reading ({})").format(
-            sql.SQL(", ").join(map(sql.Literal, given))
+            sql.SQL(", ").join(sql.Literal(given.get(name)) for name in PARAMETERS)
         )
     ).fetchone()
     assert row is not None
@@ -916,18 +946,26 @@ def generic_plan(connection: Connection, statement: str, *given: object) -> list
     return list(nodes(explained[0]["Plan"]))
 
 
-@pytest.fixture
-def large_database(empty_database: str, marts: tuple[Mart, ...]) -> Iterator[Connection]:
-    """Fifty thousand sessions of 2500 users over a hundred days, migrated and built."""
-    with connected(empty_database) as connection:
+@pytest.fixture(scope="module")
+def large_database(server: Any, marts: tuple[Mart, ...]) -> Iterator[Connection]:
+    """Fifty thousand sessions over a hundred days, migrated, built and added to; only to be read.
+
+    Of a user with two thousand of them, who has totals of his own, and of 2500 others.
+    """
+    name = server.create_database()
+    conninfo = server.conninfo(name)
+    with ExitStack() as stack:
+        stack.callback(server.drop_database, name)
+        connection = stack.enter_context(connected(conninfo))
         connection.execute(DOCUMENTED_DDL.encode())
         connection.execute(
             """
             insert into sessions (id, user_id, type, tags, is_archived, archived_at)
             select
-                gen_random_uuid(), 'user ' || mod(number, 2500),
+                gen_random_uuid(),
+                case when mod(number, 25) = 0 then 'heavy' else 'user ' || mod(number, 2500) end,
                 (array['equity', 'crypto', 'macro'])[1 + mod(number, 3)], '["tech"]',
-                mod(number, 20) <> 0, now() - number * interval '170 seconds'
+                mod(number, 20) <> 1, now() - number * interval '170 seconds'
             from generate_series(1, 50000) as number
             """
         )
@@ -943,11 +981,19 @@ def large_database(empty_database: str, marts: tuple[Mart, ...]) -> Iterator[Con
             from sessions
             """
         )
-        migrate(empty_database)
+        migrate(conninfo)
         connection.execute(
             "update sessions set expires_at = now() + interval '1 h' where not is_archived"
         )
-        build(empty_database, marts)
+        connection.execute("update serving.layout set heavy_user_sessions = 2000")
+        build(conninfo, marts)
+        # The feed is long, and few of it unseen.
+        connection.execute(
+            "update session_metrics set total_queries = 4 where tags is not null "
+            "and created_at < now() - interval '80 days'"
+        )
+        build(conninfo, marts, "another")
+        write(connection, "user 7")
         connection.execute("vacuum analyze")
         connection.execute("set jit = off")
         connection.execute("set plan_cache_mode = force_generic_plan")
@@ -958,46 +1004,98 @@ def large_database(empty_database: str, marts: tuple[Mart, ...]) -> Iterator[Con
 def expected_indexes(statement: str, *, has_user: bool) -> list[set[str]]:
     """Of each set one index is used."""
     if statement == "active":
-        return [{"idx_sessions_user_open" if has_user else "idx_sessions_open"}]
+        return [{"idx_sessions_open"}]
     if has_user:
         metrics, archivals = {"idx_session_metrics_user_created"}, {"idx_sessions_user_archived_at"}
     else:
         metrics = {"idx_session_metrics_created_at", "idx_session_metrics_type_created"}
         archivals = {"idx_sessions_archived_at"}
+    if statement == "user_window":
+        return [metrics, archivals, {"idx_sessions_user_open"}]
     return [metrics, archivals] if statement in ("stats", "meta") else [metrics]
+
+
+def statements(*, has_user: bool, has_type: bool) -> dict[str, str]:
+    """All that the reader asks without a function, by what it answers."""
+    found = {
+        "session_metrics_rows": queries.session_metrics_rows(has_user=has_user, has_type=has_type)
+    }
+    if has_user:
+        return found | {"user_window": queries.USER_WINDOW[has_type, True]}
+    question = queries.mart_question(has_type=has_type)
+    return found | {name: getattr(question, name) for name in question.__slots__}
 
 
 def test_no_read_scans_a_source_table(large_database: Connection) -> None:
     wrong = []
-    for statement in (
-        "stats",
-        "assets",
-        "query_types",
-        "tags",
-        "active",
-        "meta",
-        "session_metrics_rows",
-    ):
-        for user_id in ("user 7", None):
-            for session_type in ("macro", None):
-                question = queries.question_for(
-                    has_user=user_id is not None, has_type=session_type is not None
-                )
-                plan = generic_plan(
-                    large_database,
-                    getattr(question, statement),
-                    None,
-                    1 if user_id is None else 30,
-                    user_id,
-                    session_type,
-                )
+    for user_id in ("user 7", None):
+        for session_type in ("macro", None):
+            given = {
+                "days": 1 if user_id is None else 30,
+                "user_id": user_id,
+                "session_type": session_type,
+                "include_meta": True,
+                "is_source_only": False,
+            }
+            for name, statement in statements(
+                has_user=user_id is not None, has_type=session_type is not None
+            ).items():
+                plan = generic_plan(large_database, statement, given)
                 scanned = {
                     node["Relation Name"] for node in plan if node["Node Type"] == "Seq Scan"
                 }
                 used = {node["Index Name"] for node in plan if "Index Name" in node}
-                if scanned & {"sessions", "session_metrics"} or not all(
-                    used & wanted
-                    for wanted in expected_indexes(statement, has_user=user_id is not None)
+                if scanned & LARGE_TABLES or not all(
+                    used & wanted for wanted in expected_indexes(name, has_user=user_id is not None)
                 ):
-                    wrong.append((statement, user_id, session_type, scanned, used))
+                    wrong.append((name, user_id, session_type, scanned, used))
+    assert wrong == []
+
+
+def rows_read(connection: Connection) -> Counter[str]:
+    """What the transaction under way has read so far, as the server counts it."""
+    read: Counter[str] = Counter()
+    for table, scans, rows in connection.execute(
+        "select relname, seq_scan, idx_tup_fetch from pg_stat_xact_user_tables "
+        "where relname = any(%s)",
+        [list(LARGE_TABLES)],
+    ):
+        read[f"{table} scanned"] += scans
+        read[table] += rows
+    return read
+
+
+def test_a_window_of_any_length_is_a_few_rows_of_each_table(large_database: Connection) -> None:
+    now, then = large_database.execute(
+        "select now(), now() - interval '31 h 2 min 1 us'"
+    ).fetchone()
+    # What is dated after the end of a window has to be taken away row by row.
+    beyond = value(
+        large_database, "select count(*) from session_metrics where created_at >= %s", then
+    )
+    wrong = []
+    for user_id, session_type in ((None, None), (None, "macro"), ("heavy", None)):
+        for days in (1, 2, 7, 30, 90):
+            for as_of in (now, then):
+                with large_database.transaction():
+                    before = rows_read(large_database)
+                    question = {
+                        "user_id": user_id,
+                        "session_type": session_type,
+                        "days": days,
+                        "as_of": as_of,
+                        "include_meta": True,
+                        "etag": None,
+                    }
+                    assert large_database.execute(queries.WINDOW, question).fetchall()
+                    read = rows_read(large_database) - before
+                most = 50 + (beyond if as_of == then else 0)
+                allowed = {
+                    "session_metrics": most,
+                    "sessions": most,
+                    "session_changes": 10,
+                    "session_totals": 80,
+                }
+                if any(n > allowed.get(table, 0) for table, n in read.items()):
+                    wrong.append((user_id, session_type, days, as_of, read))
     assert wrong == []

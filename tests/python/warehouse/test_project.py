@@ -56,6 +56,21 @@ def test_the_marts_are_those_that_migrations_made() -> None:
                 "archived_sessions",
             ),
         ),
+        "session_totals": (
+            ("scope_id", "level", "starts_at"),
+            (
+                "stamp",
+                "sessions",
+                "queries",
+                "duration_seconds",
+                "abandoned_sessions",
+                "archived_sessions",
+                "set_aside_values",
+                "open_sessions",
+                "settled",
+                "added",
+            ),
+        ),
     }
 
 

@@ -1,0 +1,1 @@
+"""`python -m benchmarks`: this reader against everything else, on the same data, in one run."""

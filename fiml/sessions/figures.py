@@ -1,0 +1,99 @@
+"""The eleven figures of a window, and how they are added up from the parts of an answer."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Final
+
+__all__ = [
+    "MOST_FREQUENT",
+    "Counts",
+    "Figures",
+    "by_frequency",
+    "count_members",
+    "count_names",
+]
+
+# How many symbols and tags an answer names.
+MOST_FREQUENT: Final = 10
+
+_MAX_NAME: Final = 255
+_MAX_OCCURRENCES: Final = 2**31 - 1
+
+Counts = list[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is known of a window: exact sums, and names with their counts, most frequent first.
+
+    Attributes:
+        duration_seconds: of all sessions together.
+        session_types, query_types: all that occur.
+        assets, tags: the ten most frequent.
+    """
+
+    sessions: int
+    active_sessions: int
+    archived_sessions: int
+    queries: int
+    duration_seconds: int
+    abandoned_sessions: int
+    session_types: Counts
+    query_types: Counts
+    assets: Counts
+    tags: Counts
+
+
+def by_frequency(counts: Mapping[str, int] | Iterable[tuple[str, int]]) -> Counts:
+    """Names that occur, by count descending; ties by the bytes of the name."""
+    items = counts.items() if isinstance(counts, Mapping) else counts
+    return sorted(
+        ((name, count) for name, count in items if count),
+        key=lambda item: (-item[1], item[0].encode()),
+    )
+
+
+def count_names(documents: str | None) -> Counter[str] | None:
+    """How often each name occurs in a JSON array of arrays of names.
+
+    Says so only where everything in it is a name, which is nearly always; `None` leaves it to
+    PostgreSQL, where one function defines what is a name and what is set aside.
+    """
+    if documents is None:
+        return Counter()
+    try:
+        parsed = json.loads(documents)
+        if any(type(names) is not list for names in parsed):
+            return None
+        counted: Counter[Any] = Counter(chain.from_iterable(parsed))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if all(type(name) is str and 0 < len(name) <= _MAX_NAME for name in counted):
+        return counted
+    return None
+
+
+def count_members(documents: str | None) -> Counter[str] | None:
+    """The sums by name of a JSON array of objects of counts; `None` as `count_names` says."""
+    counted: Counter[str] = Counter()
+    if documents is None:
+        return counted
+    try:
+        parsed = json.loads(documents)
+    except (ValueError, RecursionError):
+        return None
+    for members in parsed:
+        if type(members) is not dict:
+            return None
+        for name, count in members.items():
+            if type(count) is not int or not 0 < count <= _MAX_OCCURRENCES:
+                return None
+            counted[name] += count
+    if all(0 < len(name) <= _MAX_NAME for name in counted):
+        return counted
+    return None

@@ -1,0 +1,225 @@
+"""The reader's side of the serving layer: vectors of counts, decoded once and kept while they hold.
+
+A vector says how often each key counts in a stretch of time (fiml/sessions/migrations/
+0006_serving.sql). The rows that make up a window change with a fold; until then the database
+answers "as you have it" to the etag that came with them, in the snapshot of the read itself.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from fiml.database import Connection
+from fiml.sessions.figures import MOST_FREQUENT, Counts, by_frequency
+
+__all__ = ["FoldedCounts", "ServingCache", "WindowKey"]
+
+# user id, session type, days
+WindowKey = tuple[str | None, str | None, int]
+
+_KEYS: Final = "select key_id, kind, name from serving.keys where key_id > %s order by key_id"
+# Windows whose folded part is kept: with five thousand symbols, 40 kB each.
+_KEPT_WINDOWS: Final = 256
+# How many of the most frequent names are kept in order. A read that moves one past the last of
+# these looks at all of them.
+_LEADERS: Final = 64
+
+# bigint[] as PostgreSQL sends it: a header, and before each element its length.
+_HEADER_BYTES: Final = 20
+_ELEMENT: Final = np.dtype([("length", ">i4"), ("entry", ">i8")])
+
+Vector = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class Keys:
+    """What each key counts. Keys are only ever added, by one incarnation of a database."""
+
+    def __init__(self, incarnation: str | None = None) -> None:
+        """Empty; fetched when a vector names a key that is not known."""
+        self.incarnation = incarnation
+        self.names: list[str] = [""]
+        self.ids_by_kind: dict[str, list[int]] = {}
+        self.ids: dict[tuple[str, str], int] = {}
+        # Keys of transactions that failed.
+        self.gaps = [0]
+
+    async def fetch(self, connection: Connection) -> None:
+        """Learn the keys that came since."""
+        cursor = connection.cursor(binary=True)
+        await cursor.execute(_KEYS, [len(self.names) - 1])
+        for key_id, kind, name in await cursor.fetchall():
+            # Another read may have learned it meanwhile.
+            if key_id < len(self.names):
+                continue
+            self.gaps.extend(range(len(self.names), key_id))
+            self.names.extend("" for _ in range(key_id - len(self.names)))
+            self.names.append(name)
+            self.ids_by_kind.setdefault(kind, []).append(key_id)
+            self.ids[kind, name] = key_id
+
+    def explain(self, vector: Vector) -> bool:
+        """Whether every key that the vector counts is known."""
+        width = len(vector)
+        return width <= len(self.names) and not any(
+            vector[key_id] for key_id in self.gaps if key_id < width
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Leaders:
+    """The most frequent names of a kind, in order.
+
+    Attributes:
+        counts: of at most `_LEADERS` names.
+        limit: no name that is not among them counts more than this; 0 where there is none.
+    """
+
+    counts: Counts
+    limit: int
+
+
+class FoldedCounts:
+    """The folded part of one window: immutable, and true while its etag is."""
+
+    def __init__(
+        self,
+        etag: int | None,
+        rows: int,
+        sums: Mapping[str, int],
+        vector: Vector,
+        keys: Keys,
+    ) -> None:
+        """Take over sums, and a vector by key, that were added up from so many rows."""
+        self.etag = etag
+        self.rows = rows
+        self._vector = vector
+        self._keys = keys
+        self.sums = sums
+        self._all: dict[str, Counts] = {}
+        self._leaders: dict[str, Leaders] = {}
+
+    def all_with(self, kind: str, changes: Mapping[str, int]) -> Counts:
+        """All names of a kind with their counts, after changes."""
+        if kind not in self._all:
+            self._all[kind] = by_frequency(self._counts(kind))
+        if not changes:
+            return self._all[kind]
+        counts = dict(self._all[kind])
+        for name, n in changes.items():
+            counts[name] = counts.get(name, 0) + n
+        return by_frequency(counts)
+
+    def most_frequent_with(self, kind: str, changes: Mapping[str, int]) -> Counts:
+        """The ten most frequent names of a kind, after changes."""
+        leaders = self._leaders.get(kind)
+        if leaders is None:
+            leaders = self._leaders[kind] = self._find_leaders(kind)
+        found = leaders.counts
+        if changes:
+            counts = dict(leaders.counts)
+            for name, n in changes.items():
+                counts[name] = self._count(kind, name) + n
+            found = by_frequency(counts)
+        found = found[:MOST_FREQUENT]
+        # A name that is neither a leader nor changed may be as frequent as the limit.
+        if leaders.limit and (len(found) < MOST_FREQUENT or found[-1][1] <= leaders.limit):
+            return self.all_with(kind, changes)[:MOST_FREQUENT]
+        return found
+
+    def _known_ids(self, kind: str) -> list[int]:
+        width = len(self._vector)
+        return [key_id for key_id in self._keys.ids_by_kind.get(kind, ()) if key_id < width]
+
+    def _count(self, kind: str, name: str) -> int:
+        key_id = self._keys.ids.get((kind, name))
+        return 0 if key_id is None or key_id >= len(self._vector) else int(self._vector[key_id])
+
+    def _counts(self, kind: str) -> Iterable[tuple[str, int]]:
+        names = self._keys.names
+        ids = self._known_ids(kind)
+        return zip([names[key_id] for key_id in ids], self._vector[ids].tolist(), strict=True)
+
+    def _find_leaders(self, kind: str) -> Leaders:
+        ids = np.array(self._known_ids(kind), dtype=np.int64)
+        counts = self._vector[ids]
+        if len(ids) > _LEADERS:
+            chosen = np.argpartition(counts, -_LEADERS)[-_LEADERS:]
+            limit = int(counts[chosen].min())
+            ids, counts = ids[chosen], counts[chosen]
+        else:
+            limit = 0
+        names = [self._keys.names[key_id] for key_id in ids.tolist()]
+        return Leaders(by_frequency(zip(names, counts.tolist(), strict=True)), limit)
+
+
+class ServingCache:
+    """The folded parts of the windows that were asked for last."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self._keys = Keys()
+        self._windows: OrderedDict[WindowKey, FoldedCounts] = OrderedDict()
+
+    def kept(self, window: WindowKey) -> FoldedCounts | None:
+        """What is kept of a window, if anything is."""
+        return self._windows.get(window)
+
+    def clear(self) -> None:
+        """Forget everything: the next read is a new process's first."""
+        self._keys = Keys()
+        self._windows.clear()
+
+    async def folded(
+        self,
+        connection: Connection,
+        window: WindowKey,
+        incarnation: str | None,
+        etag: int | None,
+        sums: Mapping[str, int],
+        rows: Sequence[tuple[int, bytes]],
+    ) -> FoldedCounts | None:
+        """What the rows of a window (sums, signs and entries) add up to, and keep it.
+
+        `None` where they name a key that nobody knows: it is not the layer that this module reads.
+        """
+        if incarnation != self._keys.incarnation:
+            self._windows.clear()
+            self._keys = Keys(incarnation)
+        keys = self._keys
+        vector = _sum_of(rows)
+        if len(vector) > len(keys.names):
+            await keys.fetch(connection)
+        if not keys.explain(vector):
+            return None
+        counts = FoldedCounts(etag, len(rows), sums, vector, keys)
+        self._windows[window] = counts
+        self._windows.move_to_end(window)
+        while len(self._windows) > _KEPT_WINDOWS:
+            self._windows.popitem(last=False)
+        return counts
+
+
+def _sum_of(rows: Sequence[tuple[int, bytes]]) -> Vector:
+    parts = [
+        np.frombuffer(entries, dtype=_ELEMENT, offset=_HEADER_BYTES)["entry"].astype(np.int64)
+        for _, entries in rows
+        if len(entries) > _HEADER_BYTES
+    ]
+    signs = [sign for sign, entries in rows if len(entries) > _HEADER_BYTES]
+    if not parts:
+        return np.zeros(1, dtype=np.int64)
+    entries = np.concatenate(parts)
+    weights = np.repeat(np.array(signs, dtype=np.int64), [len(part) for part in parts])
+    # key * 2^40 + n, |n| < 2^39; under a negative key, n counts 2^38 each.
+    keys = (entries + (1 << 39)) >> 40
+    counts = (entries - (keys << 40)) * weights
+    counts = np.where(keys < 0, counts << 38, counts)
+    keys = np.abs(keys)
+    vector = np.zeros(int(keys.max()) + 1, dtype=np.int64)
+    np.add.at(vector, keys, counts)
+    return vector
