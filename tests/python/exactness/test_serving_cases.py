@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -10,10 +10,13 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from exactness.histories import MICROSECOND, NOON
+from exactness.histories import METRICS, MICROSECOND, NOON
 from exactness.oracle import assert_same, expected_stats, read_source
 from exactness.test_directed_cases import MIDNIGHT, add, archived, metrics, session
-from exactness.world import World
+from exactness.test_random_histories import COMMON
+from exactness.world import Metrics, World, heavy_users, of_scopes
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from psycopg import sql
 
 from fiml.sessions.serving import ServingCache
@@ -744,6 +747,67 @@ def test_a_rebuild_in_ranges_ends_at_its_window_though_rows_move_between_them(
     for days in (1, 10, 20, 30, 70, 100, 200, 320):
         check(world, days=days)
     world.check_incremental_equals_scratch()
+
+
+ROWS = st.lists(METRICS, min_size=1, max_size=8, unique_by=lambda row: row.session)
+
+
+def insert_each(world: World, rows: Sequence[Metrics], *, is_built: Sequence[bool]) -> None:
+    for row, is_built_after in zip(rows, is_built, strict=False):
+        world.insert_metrics(0, [row], upsert=False)
+        if is_built_after:
+            world.build()
+    world.build()
+
+
+def test_any_split_into_folds_says_the_same_as_one(world: World) -> None:
+    world.merge_early()
+
+    @settings(COMMON, max_examples=40)
+    @given(ROWS, st.lists(st.booleans(), min_size=8, max_size=8))
+    def any_rows(rows: list[Metrics], is_built: list[bool]) -> None:
+        found = []
+        for splits in (is_built, [False] * 8):
+            world.clear()
+            world.build()
+            insert_each(world, rows, is_built=splits)
+            world.check_totals()
+            found.append(world.rows()["session_totals"])
+        users = heavy_users(found[0]) & heavy_users(found[1])
+        assert of_scopes(found[0], users) == of_scopes(found[1], users)
+
+    any_rows()
+
+
+def test_folding_what_is_taken_back_restores_every_answer(world: World) -> None:
+    questions: list[dict[str, Any]] = [
+        {"days": days, "as_of": NOON + offset, **asked}
+        for days in (1, 30)
+        for offset in (timedelta(0), timedelta(minutes=2))
+        for asked in ({}, {"session_type": "equity"}, {"user_id": "ann"})
+    ]
+    world.merge_early()
+
+    @settings(COMMON, max_examples=20)
+    @given(ROWS, ROWS)
+    def any_rows(rows: list[Metrics], taken_back: list[Metrics]) -> None:
+        world.clear()
+        known = {row.session for row in rows}
+        taken_back = [row for row in taken_back if row.session not in known]
+        world.insert_metrics(0, rows, upsert=False)
+        world.build()
+        totals = world.rows()["session_totals"]
+        answers = [world.check(**question) for question in questions]
+        insert_each(world, taken_back, is_built=[True] * 8)
+        for row in taken_back:
+            world.write(0, "delete from session_metrics where session_id = %s", [row.session])
+            world.build()
+        users = heavy_users(totals)
+        assert of_scopes(world.rows()["session_totals"], users) == totals
+        assert [world.check(**question) for question in questions] == answers
+        world.check_totals()
+
+    any_rows()
 
 
 # Where the layer is not what it should be -------------------------------------------------------
