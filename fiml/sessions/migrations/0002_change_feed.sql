@@ -405,8 +405,8 @@ begin
 end
 $$;
 
--- Tells the trigger of the statement, for the rest of the transaction, that sessions have to be paired. Harmless
--- where it is set for nothing, and an update that changes none of these pays no more than the comparison.
+-- Tells the trigger of the statement, for the rest of the transaction, that sessions have to be paired.
+-- Harmless where it is set for nothing; an update that changes none of these pays for the comparison alone.
 create function analytics.note_moved_session() returns trigger
 language plpgsql security definer set search_path from current
 as $$
@@ -635,8 +635,8 @@ $$;
 
 -- A session that is archived is one row: it counts as archived, and no longer as open. Nearly always all of
 -- them were open and stay with their user and type; then the new rows say everything. Else old and new are
--- paired by grouping: a join of the transition tables would keep the plan of its first, one-row call. User and
--- type are part of the group, so that one that changed is taken from the one and given to the other.
+-- paired by grouping: a join of the transition tables would keep the plan of its first, one-row call. User
+-- and type are part of the group, so that one that changed is taken from the one and given to the other.
 create function analytics.log_sessions_update() returns trigger
 language plpgsql security definer set search_path from current
 as $$

@@ -138,7 +138,7 @@ as $$
 $$;
 
 -- Archives sessions that the caller has locked, all or none. What the sessions table says of a session wins
--- over metrics recorded before its end. Memory for a batch: what the triggers see of it would go through files.
+-- over metrics recorded before its end. Memory for a batch: what triggers see of it would go through files.
 create function analytics.archive_locked(session_ids uuid[]) returns void
 language plpgsql security definer set search_path from current set work_mem = '64MB'
 as $$

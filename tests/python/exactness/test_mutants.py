@@ -103,13 +103,12 @@ DATABASE = [
     Mutant("analytics.log_sessions()", "case when row.is_archived then 0 else 1 end", "1"),
     Mutant("analytics.log_sessions()", "not row.is_archived or", ""),
     Mutant("analytics.log_sessions_update()", "true), '') = ''", "true), '') <> 'none'"),
+    Mutant("analytics.log_sessions_update()", "ended.sign, -ended.sign", "ended.sign, 1"),
     Mutant(
         "analytics.log_sessions_update()",
-        "from old_rows where is_archived is not",
-        "from old_rows where not",
+        "from old_rows where is_archived is not false",
+        "from old_rows where false",
     ),
-    Mutant("analytics.log_sessions_update()", "ended.sign, -ended.sign", "ended.sign, 1"),
-    Mutant("analytics.log_sessions_update()", "and row.archived_at is not null then 1", "then 1"),
     Mutant(
         "analytics.log_session_metrics_update()",
         "table old_facts except all",
@@ -156,7 +155,6 @@ SERVING = [
         "when true then layer.bucket_width",
     ),
     Mutant(READ_WINDOW, "if etag is distinct from known_etag", "if known_etag is null"),
-    Mutant(READ_WINDOW, "where mart_states.watermark is not null", ""),
     Mutant(
         READ_WINDOW, "wanted_key is null then date_trunc('day', since, 'UTC')", "false then since"
     ),
@@ -170,8 +168,8 @@ SERVING = [
     Mutant(
         "serving.merged(bigint[])", "serving.entry(-summed.key_id", "serving.entry(summed.key_id"
     ),
-    Mutant("serving.reset()", "level <> 'day' or starts_at >= horizon", "level <> 'day'"),
-    Mutant("serving.reset()", "level <> 'day' or starts_at >= horizon", "true"),
+    Mutant("serving.reset()", "or starts_at >= horizon", ""),
+    Mutant("serving.reset()", "level <> 'day'\n", "true\n"),
     Mutant(
         "serving.reset()",
         "total.sessions := total.sessions + span.sessions",
@@ -192,7 +190,8 @@ SERVING = [
         "delete from serving.session_totals where scope_id = any(erased)",
         "perform 1",
     ),
-    Mutant("analytics.fold_ranges()", "starts_at := ends_before;", ""),
+    Mutant("analytics.fold_ranges()", "ends_before;", "ends_before + interval '1 us';"),
+    Mutant("analytics.fold_ranges()", "starts_at := ends_before;", "starts_at := found_at;"),
     Mutant(
         "totals",
         "running.starts_at > span_sums.starts_at",
@@ -250,13 +249,22 @@ PYTHON = [
         "(getattr(part, name) or 0)",
     ),
     Mutant("fiml.sessions.windows", "+= sign * n", "+= n"),
-    Mutant("fiml.sessions.figures", "item[0].encode()", "item[0]"),
+    Mutant("fiml.sessions.figures", "(-item[1], item[0].encode())", "-item[1]"),
     Mutant(
         "fiml.sessions.figures",
         "0 < len(name) <= _MAX_NAME for name in counted",
         "True for name in counted",
     ),
     Mutant("fiml.sessions.figures", "not 0 < count <= _MAX_OCCURRENCES", "not 0 < count"),
+]
+
+INCARNATION = [
+    Mutant("fiml.sessions.serving", "incarnation != self._keys.incarnation", "False"),
+    Mutant(
+        READ_WINDOW,
+        "pg_relation_filepath('serving.keys')",
+        "'serving.keys'::regclass::oid::text",
+    ),
 ]
 
 
@@ -282,6 +290,10 @@ def directed_cases(world: World) -> None:
     ):
         world.clear()
         case(world)
+    world.clear()
+    open_sessions.test_each_change_of_a_session_writes_what_it_changes(
+        world, open_sessions.OPEN, open_sessions.CLOSED, [open_sessions.CEASED]
+    )
     for is_built in (False, True):
         world.clear()
         directed.test_names_and_counts_out_of_range_are_set_aside(world, is_built)
@@ -296,6 +308,7 @@ def directed_cases(world: World) -> None:
 def cases_of_the_serving_layer(world: World) -> None:
     """Its directed cases that need nothing but a world, from the shortest to the longest."""
     for case in (
+        open_sessions.test_an_opening_is_no_figure_of_a_day,
         serving_cases.test_what_opens_ends_and_closes_is_active_for_the_instant_that_is_asked_for,
         serving_cases.test_a_layer_without_a_watermark_leaves_the_answer_to_the_marts,
         serving_cases.test_a_window_inside_of_the_newest_bucket_is_its_rows_alone,
@@ -324,7 +337,7 @@ def cases_of_the_serving_layer(world: World) -> None:
         serving_cases.test_rows_and_windows_meet_to_the_microsecond_where_levels_meet(
             world, boundary
         )
-    for dirty in ("empty and over-long names", "counts that are none"):
+    for dirty in ("an over-long name", "a count that is too large"):
         world.clear()
         serving_cases.test_whatever_json_holds_it_counts_the_same_unseen_at_the_edge_and_folded(
             world, dirty
@@ -420,12 +433,12 @@ def _mutate_module(mutant: Mutant, world: World, monkeypatch: pytest.MonkeyPatch
     module = importlib.import_module(mutant.where)
     source = inspect.getsource(module)
     assert mutant.old in source
-    mutated = dict(vars(module))
+    original, mutated = dict(vars(module)), dict(vars(module))
     exec(compile(source.replace(mutant.old, mutant.new), module.__file__ or "", "exec"), mutated)  # noqa: S102
     # Whoever imported something by name has the mutant's.
-    for user in (analytics, windows, serving):
+    for user in (analytics, windows, serving, serving_cases):
         for name in set(vars(user)) & set(module.__all__):
-            if vars(user)[name] is vars(module)[name]:
+            if vars(user)[name] is original[name]:
                 monkeypatch.setattr(user, name, mutated[name])
     if "ServingCache" in mutated:
         world.cache = mutated["ServingCache"]()
@@ -454,6 +467,16 @@ def test_a_seeded_mistake_in_the_serving_layer_is_found(mutated: World) -> None:
     with pytest.raises((AssertionError, psycopg.Error, ValueError, IndexError)):  # noqa: PT012
         cases_of_the_serving_layer(mutated)
         random_cases(mutated)
+
+
+@pytest.mark.parametrize("mutated", INCARNATION, ids=str, indirect=True)
+def test_a_cache_that_mistakes_a_copy_for_the_database_is_found(
+    mutated: World, migrated_database: str, make_database: Callable[..., str]
+) -> None:
+    with pytest.raises(AssertionError):
+        serving_cases.test_a_cache_that_meets_a_copy_of_the_same_files_learns_its_keys_anew(
+            migrated_database, make_database, mutated
+        )
 
 
 def test_without_a_mistake_the_same_histories_pass(world: World) -> None:

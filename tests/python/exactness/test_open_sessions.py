@@ -187,9 +187,11 @@ def test_many_are_paired_one_by_one_in_one_statement(world: World) -> None:
 def test_an_opening_is_no_figure_of_a_day(world: World) -> None:
     world.build()
     world.insert_session(0, session(NOON, EXPIRY, "unheard-of", user_id="ann"))
-    answer = world.read(days=1, include_meta=True)
-    assert (answer["active_sessions"], answer["session_type_breakdown"]) == (1, {})
-    assert answer["meta"]["tail_rows"] == 0
+    for path in ("serving", "marts"):
+        answer = world.read(days=1, include_meta=True, path=path)
+        assert answer["meta"]["path"] == path
+        assert (answer["active_sessions"], answer["session_type_breakdown"]) == (1, {})
+        assert answer["meta"]["tail_rows"] == 0
     world.build()
     assert {name: rows for name, rows in world.rows().items() if rows} == {
         "session_totals": [(False, "", "open", "infinity", "open_sessions", 1)]
