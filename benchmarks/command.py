@@ -208,8 +208,10 @@ def main(
         load_seconds=load_seconds,
         live_seconds=live_seconds,
     )
-    # That an interrupt closes connections is no news.
+    # That an interrupt closes connections is no news, nor what becomes of a call that it left;
+    # every other one is awaited, and its exception raised.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     load_before = 0.0
     try:
         with _terminable():
