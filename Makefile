@@ -106,7 +106,7 @@ format: install ## let ruff and sqlfluff repair what they can
 	@$(call sqlfluff,fix)
 
 # Resolved together: what the benchmarks add fits what everything else has.
-compile = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+compile = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-annotate --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) pyproject.toml
 
 .PHONY: lock
