@@ -632,6 +632,11 @@ begin
         from analytics.session_changes as changes
         where
             analytics.is_unseen(changes.xid, layer.watermark)
+            -- Once more for the index: what began later, or was under way, however long something else has been.
+            and (
+                changes.xid >= pg_snapshot_xmax(layer.watermark)
+                or changes.xid = any(array(select pg_snapshot_xip(layer.watermark)))
+            )
             and (wanted_key is null or changes.user_key = wanted_key)
             and (read_window.session_type is null or changes.session_type = read_window.session_type)
         union all
