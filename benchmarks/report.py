@@ -45,11 +45,11 @@ _HOW: Final = """\
 - Concurrent callers are in processes of their own, with a pool of 10 connections each: 50 % of
   the questions are about one user (drawn evenly), 30 % about one type, 20 % about everybody, over
   1, 7, 30 and 90 days.
-- Archival is measured on sessions with five queries each, in batches of the default size. The
-  bare tables of its floor have neither indexes nor constraints; the indexed ones have those of
-  the real tables, and no triggers. Both are given finished rows.
-- A rebuild's memory is what its backend has for itself (RssAnon): shared buffers are not in it,
-  nor are other workers.
+- Archival is measured on sessions with five queries each, with the default batches and
+  connections. The bare tables of its floor have neither indexes nor constraints; the indexed ones
+  have those of the real tables, and no triggers. Both are given finished rows, by one connection.
+- A rebuild's memory is what the backend that makes the serving layer has for itself (RssAnon):
+  shared buffers are not in it, nor is the backend that makes the marts meanwhile.
 """
 
 

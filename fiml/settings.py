@@ -53,6 +53,12 @@ SETTINGS = (
         "Sessions archived in one transaction.",
     ),
     Setting(
+        "SESSION_ANALYTICS_ARCHIVE_CONNECTIONS",
+        "2",
+        "Batches archived at once, each with a connection of its own; never more than the pool "
+        "has.",
+    ),
+    Setting(
         "SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS",
         "1",
         "How often `session-analytics fold` looks for rows that the marts have not seen: 0.1 to "
@@ -94,6 +100,7 @@ class Settings:
         pool_size: most connections kept open, at least 1.
         timeout_seconds: deadline of one library call, above 0.
         archive_batch_size: sessions archived in one transaction, at least 1.
+        archive_connections: batches archived at once, at least 1.
         fold_interval_seconds: from one look at the change feed to the next, 0.1 to 3600.
         schedule: cron expression of the archive-and-build job, UTC.
         reconcile_schedule: cron expression of the full reconciliation, UTC.
@@ -105,6 +112,7 @@ class Settings:
     pool_size: int = int(_DEFAULTS["SESSION_ANALYTICS_POOL_SIZE"])
     timeout_seconds: float = float(_DEFAULTS["SESSION_ANALYTICS_TIMEOUT_SECONDS"])
     archive_batch_size: int = int(_DEFAULTS["SESSION_ANALYTICS_ARCHIVE_BATCH_SIZE"])
+    archive_connections: int = int(_DEFAULTS["SESSION_ANALYTICS_ARCHIVE_CONNECTIONS"])
     fold_interval_seconds: float = float(_DEFAULTS["SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS"])
     schedule: str = _DEFAULTS["SESSION_ANALYTICS_SCHEDULE"]
     reconcile_schedule: str = _DEFAULTS["SESSION_ANALYTICS_RECONCILE_SCHEDULE"]
@@ -128,6 +136,7 @@ class Settings:
             pool_size=_whole_number(env, "SESSION_ANALYTICS_POOL_SIZE"),
             timeout_seconds=_seconds(env, "SESSION_ANALYTICS_TIMEOUT_SECONDS"),
             archive_batch_size=_whole_number(env, "SESSION_ANALYTICS_ARCHIVE_BATCH_SIZE"),
+            archive_connections=_whole_number(env, "SESSION_ANALYTICS_ARCHIVE_CONNECTIONS"),
             fold_interval_seconds=_interval(env, "SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS"),
             schedule=text("SESSION_ANALYTICS_SCHEDULE"),
             reconcile_schedule=text("SESSION_ANALYTICS_RECONCILE_SCHEDULE"),

@@ -1,7 +1,8 @@
-"""Archival of expired sessions, batch by batch, beside a plain copy of the same rows."""
+"""Archival of expired sessions beside a plain copy of the same rows."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -12,80 +13,76 @@ from psycopg import sql
 from benchmarks.bench import Bench
 from benchmarks.generator import add_expired
 from benchmarks.measure import seconds_of
+from fiml.database import Database
+from fiml.sessions.archival import archive_expired
 
 __all__ = ["run"]
 
-_MOST_SESSIONS: Final = 50_000
+_SESSIONS: Final = 20_000
+_ROUNDS: Final = 3
 _TABLES: Final = ("sessions", "session_metrics")
+_FLOORS: Final = {"bare": "including defaults", "indexed": "including all"}
+_CONNECTIONS: Final = {"archival": None, "one_connection": 1}
 
-_ARCHIVE: Final = "select archived, quarantined from analytics.archive_expired_sessions(%s)"
-
-# What the batch wrote: its transaction gave all its rows one time.
-_BATCH: Final = (
+# What was written last: as many rows as a round archives.
+_COPIED: Final = (
     """
     create table benchmark.batch_session_metrics as
-    select * from public.session_metrics
-    where recorded_at = (select max(recorded_at) from public.session_metrics)
+    select * from public.session_metrics order by recorded_at desc limit %s
     """,
     """
     create table benchmark.batch_sessions as
-    select * from public.sessions
-    where id in (select session_id from benchmark.batch_session_metrics)
+    select sessions.*
+    from public.sessions
+    inner join benchmark.batch_session_metrics on batch_session_metrics.session_id = sessions.id
     """,
 )
 
 
 def run(bench: Bench) -> dict[str, Any]:
-    """Sessions a second, and the same of two floors.
+    """Sessions a second, as the project archives and by one connection, and those of two floors.
 
     `bare` has neither index nor constraint nor trigger; `indexed` has the same indexes and
-    constraints, and no trigger. Both are given finished rows, sessions and metrics alike.
+    constraints, and no trigger. Both are given finished rows, sessions and metrics alike, by one
+    connection.
     """
-    sessions = min(_MOST_SESSIONS, bench.options.most_rows, bench.scale.sessions)
-    batch_size = bench.settings.archive_batch_size
+    sessions = min(_SESSIONS, bench.options.most_rows, bench.scale.sessions)
     connection = bench.connection
-    bench.note(f"let {sessions} sessions expire")
     # What was waiting before has no history, and is not measured.
-    connection.execute(_ARCHIVE, [1_000_000])
-    now = datetime.now(UTC)
-    add_expired(connection, bench.numbers(sessions), now - timedelta(hours=2), now)
-    bench.folding.fold()
-    connection.execute("vacuum (analyze) sessions")
-    floors = {"bare": "including defaults", "indexed": "including all"}
-    for floor, what in floors.items():
+    _archive(bench, None)
+    for floor, what in _FLOORS.items():
         for table in _TABLES:
             connection.execute(
                 f"create table benchmark.{floor}_{table} (like public.{table} {what})"
             )
-    seconds = dict.fromkeys(("archival", *floors), 0.0)
+    seconds = dict.fromkeys((*_CONNECTIONS, *_FLOORS), 0.0)
     archived = 0
-    connection.execute("set jit = off")
     try:
-        while True:
-            bench.note(f"archive {archived} of {sessions}")
-            taken = seconds_of(archive := _Batch(connection, batch_size))
-            if archive.archived == 0:
-                break
-            archived += archive.archived
-            seconds["archival"] += taken
-            for statement in _BATCH:
-                connection.execute(statement)
-            for floor in floors:
+        for number in range(_ROUNDS):
+            for name, connections in _CONNECTIONS.items():
+                bench.note(f"archive {sessions} sessions, round {number + 1}: {name}")
+                _let_expire(bench, sessions)
+                seconds[name] += seconds_of(partial(_archive, bench, connections))
+            archived += sessions
+            connection.execute(_COPIED[0], [sessions])
+            connection.execute(_COPIED[1])
+            for floor in _FLOORS:
                 seconds[floor] += seconds_of(partial(_copy, connection, floor))
             for table in _TABLES:
                 connection.execute(f"drop table benchmark.batch_{table}")
     finally:
         for table in _TABLES:
-            for copy in ("batch", *floors):
+            for copy in ("batch", *_FLOORS):
                 connection.execute(f"drop table if exists benchmark.{copy}_{table}")
-        connection.execute("reset jit")
     bench.folding.fold()
     bench.folding.prune()
     rates = {name: round(archived / taken) for name, taken in seconds.items()}
     return {
         "sessions": archived,
-        "batch_size": batch_size,
+        "batch_size": bench.settings.archive_batch_size,
+        "connections": bench.settings.archive_connections,
         "sessions_per_second": rates["archival"],
+        "one_connection_per_second": rates["one_connection"],
         "bare_copy_per_second": rates["bare"],
         "indexed_copy_per_second": rates["indexed"],
         "share_of_bare_copy": round(rates["archival"] / rates["bare"], 3),
@@ -93,17 +90,23 @@ def run(bench: Bench) -> dict[str, Any]:
     }
 
 
-class _Batch:
-    """One batch of archival."""
+def _let_expire(bench: Bench, sessions: int) -> None:
+    now = datetime.now(UTC)
+    add_expired(bench.connection, bench.numbers(sessions), now - timedelta(hours=2), now)
+    bench.folding.fold()
+    bench.connection.execute("vacuum (analyze) sessions")
 
-    def __init__(self, connection: psycopg.Connection[Any], size: int) -> None:
-        self._connection = connection
-        self._size = size
-        self.archived = 0
 
-    def __call__(self) -> None:
-        """Archive it."""
-        self.archived = self._connection.execute(_ARCHIVE, [self._size]).fetchall()[0][0]
+def _archive(bench: Bench, connections: int | None) -> None:
+    settings = bench.settings
+    if connections is not None:
+        settings = replace(settings, archive_connections=connections)
+
+    async def archive() -> None:
+        async with Database(settings) as database:
+            await archive_expired(database)
+
+    bench.runner.run(archive())
 
 
 def _copy(connection: psycopg.Connection[Any], floor: str) -> None:

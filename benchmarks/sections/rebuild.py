@@ -18,6 +18,8 @@ _FLOOR: Final = "insert into benchmark.copied select * from public.session_metri
 
 def run(bench: Bench) -> dict[str, Any]:
     """Sessions a second beside a plain `insert ... select` of the rows that are read."""
+    # More than the scale says: other sections archive some.
+    (sessions,) = bench.connection.execute("select count(*) from session_metrics").fetchone()
     bench.note("rebuild everything from scratch")
     # A connection of its own, so that the peak is this work's.
     with psycopg.connect(bench.settings.conninfo, autocommit=True) as connection:
@@ -36,8 +38,8 @@ def run(bench: Bench) -> dict[str, Any]:
         bench.connection.execute("drop table benchmark.copied")
         bench.folding.prune()
         bench.connection.execute("vacuum (analyze)")
-    sessions = bench.scale.sessions
     return {
+        "sessions": sessions,
         "seconds": round(seconds, 2),
         "sessions_per_second": round(sessions / seconds),
         "plain_copy_per_second": round(sessions / copied),

@@ -114,6 +114,7 @@ def dagster_environment(
         "SESSION_ANALYTICS_SCHEDULE": settings.schedule,
         "SESSION_ANALYTICS_RECONCILE_SCHEDULE": settings.reconcile_schedule,
         "SESSION_ANALYTICS_ARCHIVE_BATCH_SIZE": str(settings.archive_batch_size),
+        "SESSION_ANALYTICS_ARCHIVE_CONNECTIONS": str(settings.archive_connections),
         "SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS": str(settings.fold_interval_seconds),
     }
     if settings.conninfo:

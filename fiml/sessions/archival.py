@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -41,8 +42,9 @@ async def archive_expired(
 ) -> ArchivalResult:
     """Archive every session that has expired, and return how many.
 
-    Each batch is one transaction: a crash loses nothing and repeats nothing. Any number of
-    archivers can run at once; none waits for what another one holds.
+    Each batch is one transaction: a crash loses nothing and repeats nothing. As many run at once as
+    the settings' `archive_connections` say. Any number of archivers can run beside each other; none
+    waits for what another one holds.
 
     Args:
         database: where the sessions are; open.
@@ -70,10 +72,28 @@ async def archive_expired(
         return ArchivalResult(archived, quarantined)
 
     total = ArchivalResult()
-    while True:
-        batch = await database.run(archive_batch, timeout=seconds)
-        if batch == ArchivalResult():
-            return total
-        total += batch
-        if on_progress is not None:
-            on_progress(total)
+    is_failed = False
+
+    async def archive_until_none_is_left() -> None:
+        nonlocal total, is_failed
+        try:
+            while not is_failed:
+                batch = await database.run(archive_batch, timeout=seconds)
+                if batch == ArchivalResult():
+                    return
+                total += batch
+                if on_progress is not None:
+                    on_progress(total)
+        except BaseException:
+            # The others finish what they are at, and begin nothing more.
+            is_failed = True
+            raise
+
+    connections = min(database.settings.archive_connections, database.settings.pool_size)
+    ends = await asyncio.gather(
+        *(archive_until_none_is_left() for _ in range(connections)), return_exceptions=True
+    )
+    for end in ends:
+        if end is not None:
+            raise end
+    return total

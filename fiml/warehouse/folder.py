@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -44,6 +45,8 @@ _FEW_ROWS: Final = 5_000
 _STANDBY_SECONDS: Final = 2.0
 _LONGEST_PAUSE_SECONDS: Final = 15.0
 _PRUNE_SECONDS: Final = 60.0
+_FEWEST_FOR_TWO: Final = 2
+_SERVING: Final = "session_totals"
 # What a signal leaves for telling the server to stop.
 _SECONDS_TO_END: Final = 0.8
 _INTERRUPTED: Final = 130
@@ -178,11 +181,9 @@ class Folder:
                 alone = work.few
         for name in alone:
             folded |= self._fold_alone(connection, name)
-        self._is_uneven = False
-        for name in work.large:
-            was_folded = self._fold_alone(connection, name, is_large=True)
-            self._is_uneven = self._is_uneven or bool(was_folded)
-            folded |= was_folded
+        large = self._fold_large(connection, work.large)
+        self._is_uneven = bool(large)
+        folded |= large
         for name in work.due - folded:
             if name not in self._troubles:
                 self.tell(name, _BUSY)
@@ -214,21 +215,51 @@ class Folder:
         marts = [self._marts[name] for name in names if name in self._marts]
         return fold_together(connection, marts, run_id)
 
-    def _fold_alone(
-        self, connection: psycopg.Connection[Any], name: str, *, is_large: bool = False
+    def _fold_alone(self, connection: psycopg.Connection[Any], name: str) -> frozenset[str]:
+        return self._account(connection, name, lambda: self._fold_together(connection, [name]))
+
+    def _fold_large(self, connection: psycopg.Connection[Any], names: list[str]) -> frozenset[str]:
+        """Fold marts that take a transaction each, two of them at a time.
+
+        The serving layer takes as long as all the others together: it comes first, and the others
+        pass it by on a connection of their own.
+        """
+        if len(names) < _FEWEST_FOR_TWO:
+            return frozenset().union(*(self._fold_one_large(connection, name) for name in names))
+        # Both would, and the one that comes second would wait for all of the first.
+        connection.execute("select analytics.assign_missing_user_keys()")
+        first, *others = sorted(names, key=lambda name: (name != _SERVING, name))
+        with _connect(self._settings) as other, ThreadPoolExecutor(1) as thread:
+            try:
+                beside = [thread.submit(self._fold_one_large, other, name) for name in others]
+                folded = self._fold_one_large(connection, first)
+                return folded.union(*(future.result() for future in beside))
+            except BaseException:
+                thread.shutdown(wait=False, cancel_futures=True)
+                other.cancel_safe(timeout=_SECONDS_TO_END)
+                raise
+
+    def _fold_one_large(self, connection: psycopg.Connection[Any], name: str) -> frozenset[str]:
+        def fold() -> frozenset[str]:
+            if connection.execute(_IS_FREE, [name]).fetchone() is None:
+                return frozenset()
+            run_id = f"{_RUN_PREFIX}{uuid4()}"
+            open_window(connection, run_id)
+            began = monotonic()
+            how = fold_mart(connection, self._marts[name], run_id, prepare=False)
+            _logger.info("%s: %s in %.1f s", name, how, monotonic() - began)
+            return frozenset({name})
+
+        return self._account(connection, name, fold)
+
+    def _account(
+        self,
+        connection: psycopg.Connection[Any],
+        name: str,
+        fold: Callable[[], frozenset[str]],
     ) -> frozenset[str]:
         try:
-            if not is_large:
-                folded = self._fold_together(connection, [name])
-            elif connection.execute(_IS_FREE, [name]).fetchone() is None:
-                folded = frozenset()
-            else:
-                run_id = f"{_RUN_PREFIX}{uuid4()}"
-                open_window(connection, run_id)
-                began = monotonic()
-                how = fold_mart(connection, self._marts[name], run_id, prepare=False)
-                _logger.info("%s: %s in %.1f s", name, how, monotonic() - began)
-                folded = frozenset({name})
+            folded = fold()
         except psycopg.Error as error:
             if connection.closed:
                 raise

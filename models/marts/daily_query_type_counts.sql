@@ -25,7 +25,7 @@ summed as (
         exploded.activity_date,
         exploded.session_type,
         exploded.query_type,
-        sum(exploded.queries) as queries
+        analytics.total(exploded.queries) as queries
     from exploded
     group by exploded.activity_date, exploded.session_type, exploded.query_type
 
@@ -57,7 +57,7 @@ changed as (
         differences.activity_date,
         differences.session_type,
         differences.query_type,
-        sum(differences.queries)::bigint as queries
+        analytics.total(differences.queries) as queries
     from differences
     group by differences.activity_date, differences.session_type, differences.query_type
 

@@ -53,13 +53,13 @@ changed as (
     select
         differences.activity_date,
         differences.session_type,
-        coalesce(sum(differences.sessions), 0)::bigint as sessions,
-        sum(differences.queries)::bigint as queries,
-        sum(differences.duration_seconds)::bigint as duration_seconds,
-        coalesce(sum(differences.abandoned_sessions), 0)::bigint as abandoned_sessions,
-        coalesce(sum(differences.completed_sessions), 0)::bigint as completed_sessions,
-        coalesce(sum(differences.archived_sessions), 0)::bigint as archived_sessions,
-        sum(differences.set_aside_values)::bigint as set_aside_values
+        coalesce(analytics.total(differences.sessions), 0) as sessions,
+        analytics.total(differences.queries) as queries,
+        analytics.total(differences.duration_seconds) as duration_seconds,
+        coalesce(analytics.total(differences.abandoned_sessions), 0) as abandoned_sessions,
+        coalesce(analytics.total(differences.completed_sessions), 0) as completed_sessions,
+        coalesce(analytics.total(differences.archived_sessions), 0) as archived_sessions,
+        analytics.total(differences.set_aside_values) as set_aside_values
     from differences
     group by differences.activity_date, differences.session_type
 

@@ -57,7 +57,7 @@ changed as (
         differences.activity_date,
         differences.session_type,
         differences.tag,
-        sum(differences.occurrences)::bigint as occurrences
+        analytics.total(differences.occurrences) as occurrences
     from differences
     group by differences.activity_date, differences.session_type, differences.tag
 

@@ -54,12 +54,12 @@ changed as (
         differences.activity_date,
         differences.user_key,
         differences.session_type,
-        coalesce(sum(differences.sessions), 0)::bigint as sessions,
-        sum(differences.queries)::bigint as queries,
-        sum(differences.duration_seconds)::bigint as duration_seconds,
-        coalesce(sum(differences.abandoned_sessions), 0)::bigint as abandoned_sessions,
-        coalesce(sum(differences.completed_sessions), 0)::bigint as completed_sessions,
-        coalesce(sum(differences.archived_sessions), 0)::bigint as archived_sessions
+        coalesce(analytics.total(differences.sessions), 0) as sessions,
+        analytics.total(differences.queries) as queries,
+        analytics.total(differences.duration_seconds) as duration_seconds,
+        coalesce(analytics.total(differences.abandoned_sessions), 0) as abandoned_sessions,
+        coalesce(analytics.total(differences.completed_sessions), 0) as completed_sessions,
+        coalesce(analytics.total(differences.archived_sessions), 0) as archived_sessions
     from differences
     group by differences.activity_date, differences.user_key, differences.session_type
 

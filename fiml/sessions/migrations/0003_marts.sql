@@ -145,6 +145,21 @@ begin
 end
 $$;
 
+create function analytics.assign_missing_user_keys() returns void
+language sql
+as $$
+    insert into analytics.user_keys (user_id)
+    select distinct session_facts.user_id
+    from analytics.session_facts
+    where
+        session_facts.user_id is not null
+        and not exists (select from analytics.user_keys where user_keys.user_id = session_facts.user_id)
+    order by session_facts.user_id
+    on conflict do nothing
+$$;
+comment on function analytics.assign_missing_user_keys is
+'As the triggers would have: for users who came while those were off.';
+
 -- Locks the mart's watermark and says, in settings local to the transaction, what the model is to fold:
 -- the feed rows between the bounds, or (no lower bound) everything up to the upper one.
 create function analytics.begin_fold(mart text, run_id text) returns text
@@ -177,21 +192,13 @@ begin
         upper_bound := build_window.upper_bound;
         outcome := 'rebuild';
         if begin_fold.mart in ('session_totals', 'daily_user_stats') then
-            -- As the triggers would have: users who came while those were off.
-            insert into analytics.user_keys (user_id)
-            select distinct session_facts.user_id
-            from analytics.session_facts
-            where
-                session_facts.user_id is not null
-                and not exists (
-                    select from analytics.user_keys where user_keys.user_id = session_facts.user_id
-                )
-            order by session_facts.user_id
-            on conflict do nothing;
+            perform analytics.assign_missing_user_keys();
         end if;
         -- The other models subtract what their marts hold: macros/held.sql.
         if begin_fold.mart = 'session_totals' then
             perform serving.reset();
+            -- What its steps hand on is taken for a hundredth of what it is, and would be sorted.
+            perform set_config('enable_sort', 'off', true), set_config('enable_mergejoin', 'off', true);
         end if;
     else
         lower_bound := state.watermark;

@@ -144,17 +144,19 @@ language plpgsql security definer set search_path from current set work_mem = '6
 as $$
 declare
     archived sessions[];
+    archived_sessions bigint;
 begin
     with ended as (
         update sessions
         set is_archived = true, archived_at = transaction_timestamp()
         where id = any(session_ids) and not is_archived
-        returning sessions as session
+        returning sessions as session, is_archived
     )
-    select array_agg(ended.session) into archived from ended;
+    select array_agg(ended.session), count(*) filter (where ended.is_archived) into archived, archived_sessions
+    from ended;
     perform analytics.write_metrics(archived);
     -- Else it would be found, and its metrics written, by every archival from now on.
-    if exists (select from sessions where id = any(session_ids) and not is_archived) then
+    if archived_sessions < cardinality(session_ids) then
         raise exception 'a trigger on sessions keeps the session from being archived';
     end if;
 end

@@ -92,6 +92,11 @@ create function serving.entry(key_id bigint, n bigint) returns bigint
 language sql immutable parallel safe
 as 'select (key_id << 40) + n';
 
+create function serving.large_part(n bigint) returns bigint
+language sql immutable parallel safe
+as 'select (n + 137438953472) >> 38';
+comment on function serving.large_part is 'How often 2^38 is in a count, so that the rest fits an entry.';
+
 create function serving.decoded(entries bigint[]) returns table (key_id integer, n bigint)
 language sql immutable parallel safe rows 1000
 as $$
@@ -111,11 +116,11 @@ as $$
     with summed as (
         select
             decoded.key_id,
-            sum(decoded.n)::bigint as n,
-            (sum(decoded.n)::bigint + 137438953472) >> 38 as large
+            analytics.total(decoded.n) as n,
+            serving.large_part(analytics.total(decoded.n)) as large
         from serving.decoded(entries) as decoded
         group by decoded.key_id
-        having sum(decoded.n) <> 0
+        having analytics.total(decoded.n) <> 0
     )
     select coalesce(array_agg(split.entry order by split.entry), '{}')
     from (

@@ -39,7 +39,7 @@ _OWN_SCHEMAS: Final = ("analytics", "marts", "serving")
 # A migration locks both tables, and so does a writer, perhaps in another order.
 _ATTEMPTS: Final = 10
 _CREATION: Final = re.compile(
-    r"^create (table|view|function) ((?:analytics|marts|serving)\.[a-z_]+)", re.MULTILINE
+    r"^create (table|view|function|aggregate) ((?:analytics|marts|serving)\.[a-z_]+)", re.MULTILINE
 )
 
 
@@ -165,7 +165,9 @@ def _take_out(connection: psycopg.Connection[tuple[object, ...]]) -> None:
     # Names are from our own files. The triggers go with the functions they call.
     own = [found for step in MIGRATIONS for found in _CREATION.findall(step.statements)]
     for kind, name in [*own, ("table", "analytics.migrations")]:
-        connection.execute(f"drop {kind} if exists {name} cascade".encode())
+        # By its name alone an aggregate can only be dropped as a routine.
+        what = "routine" if kind in {"function", "aggregate"} else kind
+        connection.execute(f"drop {what} if exists {name} cascade".encode())
     for schema in _OWN_SCHEMAS:
         with suppress(errors.DependentObjectsStillExist), connection.transaction():
             connection.execute(f"drop schema if exists {schema}".encode())

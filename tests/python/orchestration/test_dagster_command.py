@@ -39,6 +39,7 @@ def test_the_settings_come_back_from_the_environment_as_they_went_in() -> None:
         conninfo="host=db",
         source_schema="application",
         archive_batch_size=17,
+        archive_connections=3,
         schedule="*/5 * * * *",
         reconcile_schedule="1 2 * * *",
     )

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -305,7 +306,8 @@ from fiml.sessions.archival import archive_expired
 from fiml.settings import Settings
 
 async def main():
-    async with Database(Settings(conninfo=sys.argv[1], timeout_seconds=30)) as database:
+    settings = Settings(conninfo=sys.argv[1], timeout_seconds=30, archive_connections=1)
+    async with Database(settings) as database:
         await archive_expired(
             database, batch_size=10, on_progress=lambda done: print(done.archived, flush=True)
         )
@@ -356,7 +358,7 @@ async def test_progress_is_told_by_batch(settings: Settings, database: Connectio
     session_ids = add_expired(database, 25)
     refuse(database, session_ids[3], "raise 'no'")
     seen: list[ArchivalResult] = []
-    async with Database(settings) as archiver:
+    async with Database(replace(settings, archive_connections=1)) as archiver:
         result = await archive_expired(archiver, batch_size=10, on_progress=seen.append)
     assert result == ArchivalResult(archived=24, quarantined=1)
     assert seen == [ArchivalResult(9, 1), ArchivalResult(19, 1), ArchivalResult(24, 1)]
@@ -367,10 +369,52 @@ async def test_the_size_of_a_batch_comes_from_the_settings(
 ) -> None:
     add_expired(database, 5)
     seen: list[ArchivalResult] = []
-    settings = Settings(conninfo=migrated_database, timeout_seconds=30, archive_batch_size=2)
+    settings = Settings(
+        conninfo=migrated_database,
+        timeout_seconds=30,
+        archive_batch_size=2,
+        archive_connections=1,
+    )
     async with Database(settings) as archiver:
         await archive_expired(archiver, on_progress=seen.append)
     assert [result.archived for result in seen] == [2, 4, 5]
+
+
+async def test_as_many_batches_are_archived_at_once_as_the_settings_say(
+    settings: Settings, database: Connection
+) -> None:
+    count_writes(database)
+    session_ids = add_expired(database, 40)
+    # The first two batches wait here, each in the middle.
+    for number in (3, 13):
+        refuse(database, session_ids[number], "perform pg_advisory_xact_lock_shared(1)")
+    waiting = "(select count(*) from pg_stat_activity where wait_event_type = 'Lock') = 2"
+    with psycopg.connect(settings.conninfo, autocommit=True) as gate:
+        gate.execute("select pg_advisory_lock(1)")
+        async with Database(replace(settings, archive_connections=2)) as archiver:
+            archival = asyncio.create_task(archive_expired(archiver, batch_size=10))
+            await asyncio.to_thread(wait_until, database, f"select where {waiting}")
+            gate.execute("select pg_advisory_unlock(1)")
+            assert (await archival).archived == 40
+    assert_each_was_written_once(database, session_ids)
+
+
+async def test_a_batch_that_fails_ends_the_archival_and_leaves_the_others_whole(
+    settings: Settings, database: Connection
+) -> None:
+    add_expired(database, 40)
+    told: list[ArchivalResult] = []
+
+    def fail(result: ArchivalResult) -> None:
+        told.append(result)
+        raise LookupError
+
+    async with Database(replace(settings, archive_connections=2)) as archiver:
+        with pytest.raises(LookupError):
+            await archive_expired(archiver, batch_size=10, on_progress=fail)
+    archived = value(database, "select count(*) from sessions where is_archived")
+    assert archived == max(result.archived for result in told) in (10, 20)
+    assert_metrics_follow_from_the_history(database)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 1_000_001, True, 2.0, "10"])

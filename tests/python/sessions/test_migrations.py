@@ -168,7 +168,9 @@ def own_objects(connection: Connection) -> set[str]:
             union all
             select 'function ' || md5(pg_get_functiondef(pg_proc.oid))
             from pg_proc join pg_namespace on pg_namespace.oid = pronamespace
-            where nspname !~ '^(pg_|information_schema)'
+            where nspname !~ '^(pg_|information_schema)' and prokind <> 'a'
+            union all
+            select format('aggregate %s %s', aggfnoid, aggtransfn) from pg_aggregate
             union all
             select 'trigger ' || pg_get_triggerdef(oid) from pg_trigger
             """
@@ -601,7 +603,7 @@ def test_nothing_of_an_installation_elsewhere_refers_to_public(empty_database: s
             for row in connection.execute(
                 """
                 select pg_get_functiondef(pg_proc.oid) from pg_proc
-                where pronamespace = 'analytics'::regnamespace
+                where pronamespace = 'analytics'::regnamespace and prokind <> 'a'
                 union all
                 select pg_get_viewdef(oid) from pg_class
                 where relnamespace in ('analytics'::regnamespace, 'marts'::regnamespace)
