@@ -208,10 +208,13 @@ async def read_stats(
     """
     question = Question(user_id, session_type, days, as_of, include_meta)
     found: tuple[Figures, MetaRow | None] | None = None
-    if user_id is not None and path != "serving":
+    cache = ServingCache() if cache is None else cache
+    # Who was found heavy is asked for there at once.
+    is_heavy = path is None and cache.kept((user_id, session_type, days)) is not None
+    if user_id is not None and path != "serving" and not is_heavy:
         found = await read_user_window(connection, question, may_be_heavy=path is None)
     if found is None and path in {None, "serving"}:
-        found = await read_window(connection, question, cache or ServingCache())
+        found = await read_window(connection, question, cache)
     if found is None and user_id is not None:
         found = await read_user_window(connection, question, may_be_heavy=False)
     if found is None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from fiml.database import Connection
-from fiml.sessions.figures import MOST_FREQUENT, Counts, by_frequency
+from fiml.sessions.figures import MOST_FREQUENT, Counts, by_frequency, most_frequent
 
 __all__ = ["FoldedCounts", "ServingCache", "WindowKey"]
 
@@ -119,13 +119,12 @@ class FoldedCounts:
         leaders = self._leaders.get(kind)
         if leaders is None:
             leaders = self._leaders[kind] = self._find_leaders(kind)
-        found = leaders.counts
+        found = leaders.counts[:MOST_FREQUENT]
         if changes:
             counts = dict(leaders.counts)
             for name, n in changes.items():
                 counts[name] = self._count(kind, name) + n
-            found = by_frequency(counts)
-        found = found[:MOST_FREQUENT]
+            found = most_frequent(counts)
         # A name that is neither a leader nor changed may be as frequent as the limit.
         if leaders.limit and (len(found) < MOST_FREQUENT or found[-1][1] <= leaders.limit):
             return self.all_with(kind, changes)[:MOST_FREQUENT]

@@ -14,12 +14,12 @@ from psycopg.rows import args_row, tuple_row
 from fiml.database import Connection
 from fiml.sessions import queries
 from fiml.sessions.figures import (
-    MOST_FREQUENT,
     Counts,
     Figures,
     by_frequency,
     count_members,
     count_names,
+    most_frequent,
 )
 from fiml.sessions.queries import MetaRow, WindowPart
 from fiml.sessions.serving import FoldedCounts, ServingCache
@@ -102,7 +102,9 @@ async def read_user_window(
     connection: Connection, question: Question, *, may_be_heavy: bool
 ) -> tuple[Figures, MetaRow] | None:
     """Read a user's own source rows; `None` for a heavy user, if he may be one."""
-    statement = queries.USER_WINDOW[question.session_type is not None, may_be_heavy]
+    statement = queries.USER_WINDOW[
+        question.session_type is not None, may_be_heavy, question.include_meta
+    ]
     try:
         parts = await _ask(connection, statement, question.parameters())
     except _NO_LAYER:
@@ -173,8 +175,10 @@ async def _changes(
             counted = count_names(document)
         if counted is None:
             counted = await _counted_there(connection, kind, document)
-        for name, n in counted.items():
-            changes[name] += sign * n
+        if sign == 1:
+            changes.update(counted)
+        else:
+            changes.subtract(counted)
     return changes
 
 
@@ -193,7 +197,7 @@ def _most_frequent(
     kind: str, folded: FoldedCounts | None, changes: dict[str, Counter[str]]
 ) -> Counts:
     if folded is None:
-        return by_frequency(changes[kind])[:MOST_FREQUENT]
+        return most_frequent(changes[kind])
     return folded.most_frequent_with(kind, changes[kind])
 
 

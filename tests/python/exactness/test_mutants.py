@@ -124,6 +124,7 @@ MODELS = [
     Mutant("models", "at time zone 'UTC'", "at time zone 'Asia/Tokyo'"),
     Mutant("fold", "delete from", "-- delete from"),
 ]
+OUTSIDE = "serving.outside_of_buckets(timestamptz,timestamptz,timestamptz)"
 READ_WINDOW = "analytics.read_window(text,text,integer,timestamptz,bigint,boolean)"
 RANGES = "serving.window_ranges(integer,timestamptz,timestamptz,timestamptz,timestamptz)"
 SERVING = [
@@ -138,8 +139,8 @@ SERVING = [
     Mutant(READ_WINDOW, "changes.occurred_at >= bucket", "changes.occurred_at > bucket"),
     Mutant(READ_WINDOW, "changes.occurred_at >= bucket", "changes.occurred_at >= since"),
     Mutant(READ_WINDOW, "changes.fact <> 'opening' and", ""),
-    Mutant(READ_WINDOW, "case when since < bucket then 1 else -1 end", "1"),
-    Mutant(READ_WINDOW, "('future', -1, now_at", "('future', -1, now_at + interval '1 us'"),
+    Mutant(OUTSIDE, "case when since < bucket then 1 else -1 end", "1"),
+    Mutant(OUTSIDE, "('future', -1, now_at", "('future', -1, now_at + interval '1 us'"),
     Mutant(READ_WINDOW, "ended.expires_at <= now_at", "ended.expires_at < now_at"),
     Mutant(READ_WINDOW, "endless.expires_at is null", "false"),
     Mutant(READ_WINDOW, "active.expires_at > now_at", "active.expires_at >= now_at"),
@@ -252,13 +253,11 @@ PYTHON = [
         "part.sign * (getattr(part, name) or 0)",
         "(getattr(part, name) or 0)",
     ),
-    Mutant("fiml.sessions.windows", "+= sign * n", "+= n"),
+    Mutant("fiml.sessions.windows", "changes.subtract(counted)", "changes.update(counted)"),
     Mutant("fiml.sessions.figures", "(-item[1], item[0].encode())", "-item[1]"),
-    Mutant(
-        "fiml.sessions.figures",
-        "0 < len(name) <= _MAX_NAME for name in counted",
-        "True for name in counted",
-    ),
+    Mutant("fiml.sessions.figures", "<= _MAX_NAME", "<= 2 * _MAX_NAME"),
+    Mutant("fiml.sessions.figures", '"" not in names and', ""),
+    Mutant("fiml.sessions.figures", "if count >= least", "if count > least"),
     Mutant("fiml.sessions.figures", "not 0 < count <= _MAX_OCCURRENCES", "not 0 < count"),
 ]
 

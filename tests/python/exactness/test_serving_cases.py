@@ -548,6 +548,22 @@ def test_a_user_becomes_heavy_is_erased_and_comes_back(world: World) -> None:
     assert symbols(check(world, user_id="ann")) == [("again", 3)]
 
 
+def test_who_was_found_heavy_is_asked_for_in_the_layer_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.clear()
+    for number in range(4):
+        add(world, metrics(NOON - DAY * number - HOUR))
+    world.build()
+    assert path_of(world, user_id="ann") == "serving"
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("asked for his own rows first")
+
+    monkeypatch.setattr("fiml.sessions.analytics.read_user_window", refuse)
+    assert path_of(world, user_id="ann") == "serving"
+
+
 def test_no_more_users_have_totals_than_are_allowed_and_one_who_goes_makes_room(
     world: World,
 ) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -502,12 +503,13 @@ class World:
         """End every transaction, build, rebuild from the source, and compare row by row."""
         for writer in self.writers:
             writer.rollback()
-        self.build()
-        self.check_totals()
-        incremental = self.rows()
-        self.rebuild()
-        self.check_totals()
-        scratch = self.rows()
+        with self._patience():
+            self.build()
+            self.check_totals()
+            incremental = self.rows()
+            self.rebuild()
+            self.check_totals()
+            scratch = self.rows()
         for name in self.marts:
             if name == "session_totals":
                 # A user who was heavy once stays it until a rebuild.
@@ -515,6 +517,15 @@ class World:
                 assert of_scopes(incremental[name], users) == of_scopes(scratch[name], users)
             else:
                 assert incremental[name] == scratch[name], name
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Wait for locks: no writer holds one, and autovacuum gives way after a second."""
+        self.builder.execute("set lock_timeout = '30s'")
+        try:
+            yield
+        finally:
+            self.builder.execute("reset lock_timeout")
 
     def rebuild(self) -> None:
         """Make every mart again from the source."""
