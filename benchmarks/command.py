@@ -25,7 +25,7 @@ from benchmarks.contenders import CONTENDERS
 from benchmarks.database import benchmark_server
 from benchmarks.measure import Effort
 from benchmarks.questions import SCOPES
-from benchmarks.report import write_report
+from benchmarks.report import write_report, write_sentence
 from benchmarks.results import load_results
 from benchmarks.run import SECTIONS, run
 from benchmarks.scale import SCALES, Scale
@@ -36,6 +36,7 @@ __all__ = ["main"]
 
 _PAGE: Final = "benchmarks.md"
 _FOLDER: Final = "benchmarks"
+_README: Final = "README.md"
 _WIDTH: Final = 140
 # Above it, somebody else is using the machine.
 _QUIET_LOAD: Final = 0.7
@@ -234,6 +235,9 @@ def main(
             if not results:
                 raise click.ClickException(f"there are no results in {output / _FOLDER}")
             written = write_report(results, output / _PAGE)
+            readme = output.resolve().parent / _README
+            if write_sentence(results, readme):
+                written.append(readme)
             print_bars(console, results)
             if load_before > _QUIET_LOAD:
                 errors.print(

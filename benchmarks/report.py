@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from textwrap import fill
 from typing import Any, Final
 
 from benchmarks.chart import write_chart
@@ -11,9 +12,12 @@ from benchmarks.results import Results
 from benchmarks.scale import Scale
 from benchmarks.tables import Table, bars_table, section_tables
 
-__all__ = ["page_of", "write_report"]
+__all__ = ["page_of", "sentence_of", "write_report", "write_sentence"]
 
 _CHART: Final = "benchmarks.png"
+_BEGIN: Final = "<!-- measured: written by `make bench` -->\n"
+_END: Final = "\n<!-- end of measured -->"
+_LINE: Final = 105
 
 _HEAD: Final = """\
 # Benchmarks
@@ -62,6 +66,40 @@ def write_report(results: Mapping[Scale, Results], page: Path) -> list[Path]:
         written.append(chart)
     page.write_text(page_of(results, has_chart=chart.exists()), encoding="utf-8")
     return written
+
+
+def write_sentence(results: Mapping[Scale, Results], readme: Path) -> bool:
+    """Put the sentence between its marks in a file; False where there are none, or no figures."""
+    sentence = sentence_of(results)
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not (sentence and begin and end):
+        return False
+    readme.write_text(f"{before}{begin}{sentence}{end}{after}", encoding="utf-8")
+    return True
+
+
+def sentence_of(results: Mapping[Scale, Results]) -> str:
+    """The figures in one sentence, of the largest scale that has all of them; empty without one."""
+    for scale, found in sorted(results.items(), reverse=True):
+        for cell in found["sections"].get("reads", {"cells": []})["cells"]:
+            contenders = cell["contenders"]
+            if (cell["scope"], cell["days"]) == ("platform", 30) and all(
+                "times_reader" in contenders.get(name, {})
+                for name in ("duckdb", "marts", "statement")
+            ):
+                reader = contenders["reader"]
+                ahead = {name: f"{row['times_reader']:,.0f}" for name, row in contenders.items()}
+                return fill(
+                    f"An answer about the last 30 days of {scale.sessions:,} sessions takes "
+                    f"{reader['median_ms']:.1f} ms here, {reader['ratio']:.1f} x a `SELECT 1` through "
+                    f"the same pool: {ahead['duckdb']} x ahead of DuckDB over tables of its own, "
+                    f"{ahead['marts']} x of summing daily marts, {ahead['statement']} x of one SQL "
+                    "statement over the raw rows with good indexes.",
+                    _LINE,
+                )
+    return ""
 
 
 def page_of(results: Mapping[Scale, Results], *, has_chart: bool) -> str:

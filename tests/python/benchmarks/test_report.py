@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from benchmarks.bars import verdicts
-from benchmarks.report import page_of
+from benchmarks.report import page_of, sentence_of, write_sentence
 from benchmarks.results import load_results, save_results
 from benchmarks.scale import Scale
 
@@ -112,3 +112,37 @@ def test_the_page_in_the_documents_is_the_one_that_its_results_give() -> None:
         pytest.skip("no results are kept")
     page = (documents / "benchmarks.md").read_text(encoding="utf-8")
     assert page == page_of(found, has_chart=(documents / "benchmarks.png").exists())
+
+
+def test_the_sentence_is_of_the_largest_scale_that_was_measured_against_the_others() -> None:
+    rivals = {"duckdb": 48.4, "marts": 61.0, "statement": 1_623.0}
+    found = {
+        Scale(1_000_000): results(reads=reads(cell("platform", 30, 5.0, duckdb=9.0))),
+        Scale(100_000): results(reads=reads(cell("platform", 30, 4.04, **rivals))),
+    }
+    sentence = " ".join(sentence_of(found).split())
+    assert "30 days of 100,000 sessions takes 1.0 ms here, 4.0 x a `SELECT 1`" in sentence
+    assert "48 x ahead of DuckDB over tables of its own, 61 x of summing daily marts" in sentence
+    assert "1,623 x of one SQL statement" in sentence
+    assert sentence_of({Scale(100_000): results(reads=reads(cell("platform", 30, 4.0)))}) == ""
+
+
+def test_the_sentence_goes_between_its_marks_and_nowhere_else(tmp_path: Path) -> None:
+    rivals = {"duckdb": 2.0, "marts": 3.0, "statement": 4.0}
+    found = {Scale(100_000): results(reads=reads(cell("platform", 30, 4.0, **rivals)))}
+    readme = tmp_path / "README.md"
+    assert not write_sentence(found, readme)
+    readme.write_text("before\n", encoding="utf-8")
+    assert not write_sentence(found, readme)
+    assert readme.read_text(encoding="utf-8") == "before\n"
+    marked = (
+        "before\n<!-- measured: written by `make bench` -->\n{}\n<!-- end of measured -->\nafter\n"
+    )
+    readme.write_text(marked.format("old"), encoding="utf-8")
+    assert write_sentence(found, readme)
+    assert readme.read_text(encoding="utf-8") == marked.format(sentence_of(found))
+
+
+def test_the_sentence_in_the_readme_is_the_one_that_its_results_give() -> None:
+    sentence = sentence_of(load_results(ROOT / "docs" / "benchmarks"))
+    assert sentence in (ROOT / "README.md").read_text(encoding="utf-8")
