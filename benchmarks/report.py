@@ -97,8 +97,8 @@ def sentence_of(results: Mapping[Scale, Results]) -> str:
                     f"An answer about the last 30 days of {scale.sessions:,} sessions takes "
                     f"{reader['median_ms']:.1f} ms here, {reader['ratio']:.1f} x a `SELECT 1` "
                     f"through the same pool: {ahead['duckdb']} ahead of DuckDB over tables of its "
-                    f"own, {ahead['marts']} of summing daily marts, {ahead['statement']} of one SQL "
-                    "statement over the raw rows with good indexes.",
+                    f"own, {ahead['marts']} of summing daily marts, {ahead['statement']} of one "
+                    "SQL statement over the raw rows with good indexes.",
                     _LINE,
                 )
     return ""
