@@ -256,7 +256,6 @@ PYTHON = [
     Mutant("fiml.sessions.windows", "changes.subtract(counted)", "changes.update(counted)"),
     Mutant("fiml.sessions.figures", "(-item[1], item[0].encode())", "-item[1]"),
     Mutant("fiml.sessions.figures", "<= _MAX_NAME", "<= 2 * _MAX_NAME"),
-    Mutant("fiml.sessions.figures", '"" not in names and', ""),
     Mutant("fiml.sessions.figures", "if count >= least", "if count > least"),
     Mutant("fiml.sessions.figures", "not 0 < count <= _MAX_OCCURRENCES", "not 0 < count"),
 ]
