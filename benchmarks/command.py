@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -247,6 +248,8 @@ def main(
                 )
             console.print(f"\nWritten: {', '.join(map(str, written))}", soft_wrap=True)
     except KeyboardInterrupt:
+        # A call may have been made and not yet handed to the event loop.
+        warnings.filterwarnings("ignore", r"coroutine .* was never awaited", RuntimeWarning)
         errors.print("\nInterrupted; what was measured before is in the results.", soft_wrap=True)
         sys.exit(130)
     except SettingsError:
@@ -272,11 +275,14 @@ def _terminable() -> Iterator[None]:
         # Where an event loop runs, SIGINT cancels what it does.
         signal.raise_signal(signal.SIGINT)
 
+    # A shell starts what runs in the background with SIGINT ignored.
+    before_interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, before_interrupt)
 
 
 @contextmanager

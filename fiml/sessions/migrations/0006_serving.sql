@@ -181,8 +181,10 @@ as $$
     )
 $$;
 
+-- Stable, as timestamptz + interval is: what says immutable is planned anew in every transaction instead of
+-- being written into the caller's plan. No width depends on a time zone.
 create function serving.nearest_start(moment timestamptz, width interval) returns timestamptz
-language sql immutable parallel safe
+language sql stable parallel safe
 as 'select serving.start_of(moment + width / 2, width)';
 
 create view serving.decoded_totals as
@@ -422,22 +424,15 @@ comment on function analytics.set_serving_layout is
 
 -- Reading ---------------------------------------------------------------------------------------------------
 
-create function serving.next_running(scope_id integer, span timestamptz) returns timestamptz
-language sql stable parallel safe
-as $$
-    select min(running.starts_at)
-    from serving.session_totals as running
-    where running.scope_id = next_running.scope_id and running.level = 'running' and running.starts_at >= span
-$$;
-
 create function serving.before(moment timestamptz) returns timestamptz
-language sql immutable parallel safe
+language sql stable parallel safe
 as $$ select moment - interval '1 microsecond' $$;
 
 -- Which rows add up to everything folded that is dated from a bucket's start on: everything, minus what is
--- running before the nearest span, and what is between that span and the bucket.
+-- running before the nearest span, and what is between that span and the bucket. The next running total from
+-- the span's start on serves: nothing is dated between.
 create function serving.window_ranges(
-    scope_id integer, bucket timestamptz, hour timestamptz, day timestamptz, span timestamptz
+    bucket timestamptz, hour timestamptz, day timestamptz, span timestamptz, next_running timestamptz
 )
 returns table (sign integer, level text, first_start timestamptz, last_start timestamptz)
 language sql stable parallel safe rows 6
@@ -445,8 +440,7 @@ as $$
     values
     (1, 'running', 'infinity'::timestamptz, 'infinity'::timestamptz),
     (1, 'open', 'infinity', 'infinity'),
-    -- Nothing is dated between the span's start and the first row from there on.
-    (-1, 'running', serving.next_running(scope_id, span), serving.next_running(scope_id, span)),
+    (-1, 'running', next_running, next_running),
     (case when day < span then 1 else -1 end, 'day', least(day, span), serving.before(greatest(day, span))),
     (case when hour < day then 1 else -1 end, 'hour', least(hour, day), serving.before(greatest(hour, day))),
     (
@@ -467,6 +461,38 @@ as $$
         least(since, bucket), greatest(since, bucket)
     ),
     ('future', -1, now_at, 'infinity'::timestamptz)
+$$;
+
+-- Those rows. Everybody's are found by time and a user's by user and time, each by an index of its own: one
+-- condition for both would have a user wait for everybody's.
+create function serving.outside_facts(
+    since timestamptz, bucket timestamptz, now_at timestamptz, user_id text, session_type text
+)
+returns table (
+    part text, sign integer, fact text, session_type text, total_queries integer, duration_seconds integer,
+    abandoned boolean, set_aside_values integer, assets jsonb, query_types jsonb, tags jsonb
+)
+language sql stable parallel safe
+as $$
+    select
+        beyond.part, beyond.sign, facts.fact, facts.session_type, facts.total_queries, facts.duration_seconds,
+        facts.abandoned, facts.set_aside_values, facts.assets, facts.query_types, facts.tags
+    from serving.outside_of_buckets(since, bucket, now_at) as beyond
+    inner join analytics.session_facts as facts
+        on facts.occurred_at >= beyond.starts_at and facts.occurred_at < beyond.ends_before
+    where
+        outside_facts.user_id is null
+        and (outside_facts.session_type is null or facts.session_type = outside_facts.session_type)
+    union all
+    select
+        beyond.part, beyond.sign, facts.fact, facts.session_type, facts.total_queries, facts.duration_seconds,
+        facts.abandoned, facts.set_aside_values, facts.assets, facts.query_types, facts.tags
+    from serving.outside_of_buckets(since, bucket, now_at) as beyond
+    inner join analytics.session_facts as facts
+        on
+            facts.user_id = outside_facts.user_id
+            and facts.occurred_at >= beyond.starts_at and facts.occurred_at < beyond.ends_before
+    where outside_facts.session_type is null or facts.session_type = outside_facts.session_type
 $$;
 
 -- One answer's parts, for the reader to add up. One statement, and in it one snapshot: what a stable function
@@ -516,6 +542,8 @@ returns table (
 language plpgsql stable
 -- A plan is made once, without the parameters: nothing here is ever better read as a whole.
 set enable_seqscan = off
+-- A few groups of a few hundred rows, which the plan takes for millions.
+set enable_sort = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -527,6 +555,7 @@ declare
     hour timestamptz;
     day timestamptz;
     span timestamptz;
+    next_running timestamptz;
 begin
     if read_window.user_id is not null then
         select user_keys.user_key into wanted_key
@@ -545,8 +574,7 @@ begin
         on
             scopes.user_key is not distinct from wanted_key
             and scopes.session_type is not distinct from read_window.session_type
-    inner join analytics.mart_states on mart_states.mart = 'session_totals'
-    where mart_states.watermark is not null;
+    inner join analytics.mart_states on mart_states.mart = 'session_totals';
     if layer.watermark is null or since < '2000-03-01 00:00+00' then
         return;
     end if;
@@ -561,6 +589,9 @@ begin
     hour := serving.nearest_start(bucket, layer.hour_width);
     day := serving.nearest_start(hour, interval '1 day');
     span := serving.nearest_start(day, layer.running_width);
+    select min(running.starts_at) into next_running
+    from serving.session_totals as running
+    where running.scope_id = layer.scope_id and running.level = 'running' and running.starts_at >= span;
 
     part := 'window';
     sign := 1;
@@ -570,7 +601,7 @@ begin
     watermark := layer.watermark::text;
     incarnation := pg_postmaster_start_time()::text || pg_relation_filepath('serving.keys');
     select bit_xor(range.sign * total.stamp) into etag
-    from serving.window_ranges(layer.scope_id, bucket, hour, day, span) as range
+    from serving.window_ranges(bucket, hour, day, span, next_running) as range
     cross join lateral (
         select session_totals.stamp
         from serving.session_totals
@@ -610,7 +641,7 @@ begin
             total.abandoned_sessions, total.archived_sessions, total.set_aside_values, total.open_sessions,
             null, null, null, null, array_send(total.settled || total.added),
             null::bigint, null, null::timestamptz, null::timestamptz, null::timestamptz, null
-        from serving.window_ranges(layer.scope_id, bucket, hour, day, span) as range
+        from serving.window_ranges(bucket, hour, day, span, next_running) as range
         cross join lateral (
             select session_totals.*
             from serving.session_totals
@@ -660,15 +691,10 @@ begin
             and (read_window.session_type is null or changes.session_type = read_window.session_type)
         union all
         select
-            beyond.part, beyond.sign, facts.fact, facts.session_type,
+            facts.part, facts.sign, facts.fact, facts.session_type,
             facts.total_queries, facts.duration_seconds, facts.abandoned, 0, 0,
             facts.assets, facts.query_types, facts.tags, true
-        from serving.outside_of_buckets(since, bucket, now_at) as beyond
-        inner join analytics.session_facts as facts
-            on facts.occurred_at >= beyond.starts_at and facts.occurred_at < beyond.ends_before
-        where
-            (read_window.user_id is null or facts.user_id = read_window.user_id)
-            and (read_window.session_type is null or facts.session_type = read_window.session_type)
+        from serving.outside_facts(since, bucket, now_at, read_window.user_id, read_window.session_type) as facts
     ) as facts
     group by facts.part, facts.sign;
 
@@ -676,17 +702,12 @@ begin
     if is_set_aside_counted then
         return query
         select
-            beyond.part, beyond.sign, 0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint,
+            facts.part, facts.sign, 0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint,
             sum(facts.set_aside_values::bigint)::bigint, 0::bigint,
             null, null, null, null,
             null::bytea, null::bigint, null, null::timestamptz, null::timestamptz, null::timestamptz, null
-        from serving.outside_of_buckets(since, bucket, now_at) as beyond
-        inner join analytics.session_facts as facts
-            on facts.occurred_at >= beyond.starts_at and facts.occurred_at < beyond.ends_before
-        where
-            (read_window.user_id is null or facts.user_id = read_window.user_id)
-            and (read_window.session_type is null or facts.session_type = read_window.session_type)
-        group by beyond.part, beyond.sign;
+        from serving.outside_facts(since, bucket, now_at, read_window.user_id, read_window.session_type) as facts
+        group by facts.part, facts.sign;
     end if;
 end
 $$;

@@ -125,14 +125,17 @@ MODELS = [
     Mutant("fold", "delete from", "-- delete from"),
 ]
 OUTSIDE = "serving.outside_of_buckets(timestamptz,timestamptz,timestamptz)"
+OUTSIDE_FACTS = "serving.outside_facts(timestamptz,timestamptz,timestamptz,text,text)"
 READ_WINDOW = "analytics.read_window(text,text,integer,timestamptz,bigint,boolean)"
-RANGES = "serving.window_ranges(integer,timestamptz,timestamptz,timestamptz,timestamptz)"
+RANGES = "serving.window_ranges(timestamptz,timestamptz,timestamptz,timestamptz,timestamptz)"
 SERVING = [
     Mutant(
-        READ_WINDOW, "facts.occurred_at >= beyond.starts_at", "facts.occurred_at > beyond.starts_at"
+        OUTSIDE_FACTS,
+        "facts.occurred_at >= beyond.starts_at",
+        "facts.occurred_at > beyond.starts_at",
     ),
     Mutant(
-        READ_WINDOW,
+        OUTSIDE_FACTS,
         "facts.occurred_at < beyond.ends_before",
         "facts.occurred_at <= beyond.ends_before",
     ),
@@ -164,7 +167,7 @@ SERVING = [
     Mutant(RANGES, "bucket < hour", "bucket > hour"),
     Mutant(RANGES, "(1, 'open', 'infinity', 'infinity'),", ""),
     Mutant("serving.before(timestamptz)", "interval '1 microsecond'", "interval '0'"),
-    Mutant("serving.next_running(integer,timestamptz)", "starts_at >= span", "starts_at > span"),
+    Mutant(READ_WINDOW, "starts_at >= span", "starts_at > span"),
     Mutant("serving.merged(bigint[])", "(summed.large << 38)) as entry", "0) as entry"),
     Mutant(
         "serving.merged(bigint[])", "serving.entry(-summed.key_id", "serving.entry(summed.key_id"
