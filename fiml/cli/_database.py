@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 import click
 
@@ -90,7 +91,10 @@ def erase_user(*, yes: bool) -> None:
     processes keeps it.
     """
     from fiml.database import Database
+    from fiml.errors import BuildError
     from fiml.sessions.maintenance import erase_user as erase
+    from fiml.sessions.maintenance import erasure_receipt
+    from fiml.warehouse.erasure import fold_erasures
 
     if sys.stdin.isatty():
         user_id = click.prompt("User id", hide_input=True)
@@ -99,19 +103,35 @@ def erase_user(*, yes: bool) -> None:
         if not yes:
             raise WrongUsage("an id from standard input needs --yes: there is nobody to ask")
 
-    async def work(settings: Settings) -> int:
+    async def take_out(settings: Settings) -> int:
         async with Database(settings) as database:
             return await erase(database, user_id)
+
+    async def look(settings: Settings) -> dict[str, int]:
+        async with Database(settings) as database:
+            return await erasure_receipt(database, user_id)
 
     with connected_settings() as settings:
         if not yes:
             _confirm(f"Erase every row of this user in {_place(settings)}? This cannot be undone.")
-        with reporting("Erasing"):
-            rows = run_async(work(settings))
+        with reporting("Erasing") as report:
+            rows = run_async(take_out(settings))
+            report("Folding")
+            # Without a checkout, or with marts that were never built, that is left to a build.
+            with suppress(BuildError):
+                fold_erasures(settings)
+            receipt = run_async(look(settings))
     click.echo(
-        f"{rows} rows were removed; the next build takes them out of the marts."
+        f"{rows} rows were removed."
         if rows
         else "This user had no rows; later ones will be refused."
+    )
+    for place, remaining in receipt.items():
+        click.echo(f"  {place:<26}{remaining:>8} left")
+    click.echo(
+        "The next build or fold takes out what is left."
+        if any(receipt.values())
+        else "Nothing is left of this user."
     )
 
 

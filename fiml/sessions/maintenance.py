@@ -12,7 +12,12 @@ from fiml.database import Connection, Database
 from fiml.errors import DatabaseError
 from fiml.sessions._arguments import check_user_id, check_whole_number
 
-__all__ = ["apply_retention", "erase_user", "release_quarantined_sessions"]
+__all__ = [
+    "apply_retention",
+    "erase_user",
+    "erasure_receipt",
+    "release_quarantined_sessions",
+]
 
 # These wait for writers and touch many rows; an hour is past any patience, and still an end.
 _PATIENCE_SECONDS: Final = 3600.0
@@ -57,6 +62,27 @@ async def erase_user(database: Database, user_id: str) -> int:
     """
     row = await _call(database, "select analytics.erase_user(%s)", [check_user_id(user_id)])
     return int(row[0])
+
+
+async def erasure_receipt(database: Database, user_id: str) -> dict[str, int]:
+    """How many rows of an erased user are left, by place; 1 where it is no rows that are left.
+
+    What is derived is there until every mart has folded the erasure: `fiml.warehouse.erasure` does
+    that at once, the next build in any case.
+
+    Raises:
+        InvalidUserIdError: `user_id` is malformed.
+        DatabaseError: the database did not answer.
+    """
+    user = check_user_id(user_id)
+
+    async def read(connection: Connection) -> dict[str, int]:
+        cursor = await connection.execute(
+            "select place, remaining from analytics.erasure_receipt(%s)", [user]
+        )
+        return dict(await cursor.fetchall())
+
+    return await database.run(read, is_repeatable=True)
 
 
 async def release_quarantined_sessions(database: Database) -> int:

@@ -23,6 +23,7 @@ __all__ = ["FoldedCounts", "ServingCache", "WindowKey"]
 WindowKey = tuple[str | None, str | None, int]
 
 _KEYS: Final = "select key_id, kind, name from serving.keys where key_id > %s order by key_id"
+_FORGOTTEN: Final = "forgotten"
 # Windows whose folded part is kept: with five thousand symbols, 40 kB each.
 _KEPT_WINDOWS: Final = 256
 # How many of the most frequent names are kept in order. A read that moves one past the last of
@@ -37,7 +38,10 @@ Vector = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class Keys:
-    """What each key counts. Keys are only ever added, by one incarnation of a database."""
+    """What each key counts. Keys are only ever added, by one incarnation of a database.
+
+    A key whose name was forgotten counts nothing, in any vector as new as the forgetting.
+    """
 
     def __init__(self, incarnation: str | None = None) -> None:
         """Empty; fetched when a vector names a key that is not known."""
@@ -45,7 +49,7 @@ class Keys:
         self.names: list[str] = [""]
         self.ids_by_kind: dict[str, list[int]] = {}
         self.ids: dict[tuple[str, str], int] = {}
-        # Keys of transactions that failed.
+        # Keys of transactions that failed, and those that were forgotten.
         self.gaps = [0]
 
     async def fetch(self, connection: Connection) -> None:
@@ -58,6 +62,10 @@ class Keys:
                 continue
             self.gaps.extend(range(len(self.names), key_id))
             self.names.extend("" for _ in range(key_id - len(self.names)))
+            if kind == _FORGOTTEN:
+                self.names.append("")
+                self.gaps.append(key_id)
+                continue
             self.names.append(name)
             self.ids_by_kind.setdefault(kind, []).append(key_id)
             self.ids[kind, name] = key_id

@@ -31,10 +31,11 @@ as 'select user_keys.user_key from analytics.user_keys where user_keys.user_id i
 
 create table analytics.erased_users (
     user_hash bytea primary key,
-    erased_at timestamptz not null default now()
+    erased_at timestamptz not null default now(),
+    finished_at timestamptz
 );
 comment on table analytics.erased_users is
-'One row per erased user: a salted hash that keeps late writes out.';
+'One row per erased user: a salted hash that keeps late writes out; finished when nothing derived is left.';
 
 create function analytics.user_hash(user_id text) returns bytea
 language sql stable

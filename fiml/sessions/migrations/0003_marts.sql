@@ -340,6 +340,7 @@ begin
             or build_windows.opened_at < clock_timestamp() - greatest(grace, interval '7 days')
             and build_windows.window_id < (select min(watermarks.window_id) from analytics.watermarks)
         );
+    perform analytics.finish_erasures();
     return pruned;
 end
 $$;

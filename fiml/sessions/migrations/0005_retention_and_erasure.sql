@@ -25,7 +25,7 @@ begin
     lock table sessions, session_metrics in share row exclusive mode;
     insert into analytics.erased_users (user_hash)
     values (analytics.user_hash(erase_user.user_id))
-    on conflict do nothing;
+    on conflict (user_hash) do update set finished_at = null;
     delete from session_metrics where session_metrics.user_id::text = erase_user.user_id;
     get diagnostics erased = row_count;
     delete from sessions where sessions.user_id::text = erase_user.user_id;
@@ -42,6 +42,125 @@ $$;
 comment on function analytics.erase_user is
 'Erases a user: source rows (and with the next fold their part of every figure), quarantine and mapping. '
 'Returns rows removed.';
+
+-- What remains of erased users once every mart has folded their erasure: changes in the feed, under keys that
+-- belong to nobody, and names that nobody else has. A name is told from its absence in the marts, which must
+-- have been folded as far as the vectors that count it; its key stays, for readers that hold an older one, and
+-- means nothing any more. False where a fold is under way or still to come; true where nothing is left to do.
+create function analytics.finish_erasures() returns boolean
+language plpgsql security definer set search_path from current
+as $$
+declare
+    held pg_snapshot;
+begin
+    if not exists (select from analytics.erased_users where erased_users.finished_at is null) then
+        return true;
+    end if;
+    begin
+        perform from analytics.watermarks order by watermarks.mart for update nowait;
+    exception when lock_not_available then
+        return false;
+    end;
+    select min(mart_states.watermark::text)::pg_snapshot into held
+    from analytics.mart_states
+    having
+        count(*) = count(mart_states.watermark)
+        and count(distinct mart_states.watermark::text) = 1;
+    if
+        held is null
+        or exists (
+            select from analytics.session_changes
+            where
+                analytics.is_unseen(session_changes.xid, held)
+                and not exists (
+                    select from analytics.user_keys where user_keys.user_key = session_changes.user_key
+                )
+        )
+    then
+        return false;
+    end if;
+    delete from analytics.session_changes
+    where not exists (select from analytics.user_keys where user_keys.user_key = session_changes.user_key);
+    update serving.keys
+    set kind = 'forgotten', name = keys.key_id::text
+    where
+        keys.kind = 'asset'
+        and not exists (select from marts.daily_asset_counts where daily_asset_counts.symbol = keys.name)
+        or keys.kind = 'tag'
+        and not exists (select from marts.daily_tag_counts where daily_tag_counts.tag = keys.name)
+        or keys.kind = 'query_type'
+        and not exists (
+            select from marts.daily_query_type_counts where daily_query_type_counts.query_type = keys.name
+        );
+    update analytics.erased_users set finished_at = clock_timestamp() where erased_users.finished_at is null;
+    return true;
+end
+$$;
+comment on function analytics.finish_erasures is
+'Takes what was derived from erased users out, once every mart has folded their erasure; pruning does it too.';
+
+-- Where something of a user could be, and how many rows of it are.
+create function analytics.erasure_receipt(user_id text) returns table (place text, remaining bigint)
+language plpgsql stable security definer set search_path from current
+as $$
+begin
+    return query
+    select
+        'sessions',
+        count(*)
+    from sessions
+    where sessions.user_id::text = erasure_receipt.user_id
+    union all
+    select
+        'session_metrics',
+        count(*)
+    from session_metrics
+    where session_metrics.user_id::text = erasure_receipt.user_id
+    union all
+    select
+        'analytics.quarantine',
+        count(*)
+    from analytics.quarantine
+    where quarantine.user_id = erasure_receipt.user_id
+    union all
+    select
+        'analytics.user_keys',
+        count(*)
+    from analytics.user_keys
+    where user_keys.user_id = erasure_receipt.user_id
+    -- Under a key that is nobody's any more: of this user, or of another one who was erased.
+    union all
+    select
+        'analytics.session_changes',
+        count(*)
+    from analytics.session_changes
+    where not exists (select from analytics.user_keys where user_keys.user_key = session_changes.user_key)
+    union all
+    select
+        'marts.daily_user_stats',
+        count(*)
+    from marts.daily_user_stats
+    where not exists (select from analytics.user_keys where user_keys.user_key = daily_user_stats.user_key)
+    union all
+    select
+        'serving.scopes',
+        count(*)
+    from serving.scopes
+    where
+        scopes.user_key is not null
+        and not exists (select from analytics.user_keys where user_keys.user_key = scopes.user_key)
+    union all
+    select
+        'names of their own',
+        count(*)
+    from analytics.erased_users
+    where
+        erased_users.user_hash = analytics.user_hash(erasure_receipt.user_id)
+        and erased_users.finished_at is null;
+end
+$$;
+comment on function analytics.erasure_receipt is
+'One row per place in which something of an erased user could be left; all zero when nothing is.';
 
 create function analytics.forget_erasure(user_id text) returns boolean
 language plpgsql security definer set search_path from current
@@ -114,6 +233,7 @@ revoke execute on function
 analytics.archive_expired_sessions(integer), analytics.archive_locked(uuid[]),
 analytics.archive_or_set_aside(uuid[]), analytics.archive_session(uuid),
 analytics.release_quarantined_sessions(), analytics.record_session_metrics(uuid, jsonb),
-analytics.delete_session(uuid), analytics.erase_user(text), analytics.forget_erasure(text),
+analytics.delete_session(uuid), analytics.erase_user(text), analytics.erasure_receipt(text),
+analytics.finish_erasures(), analytics.forget_erasure(text),
 analytics.apply_retention(timestamptz)
 from public;

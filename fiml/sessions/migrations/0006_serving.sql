@@ -55,11 +55,12 @@ from unnest(array[null, 'equity', 'crypto', 'portfolio', 'comparative', 'macro']
 -- 2^22 keys fit an entry. A vector far narrower than that is too wide to be read at once: see too_wide().
 create table serving.keys (
     key_id integer generated always as identity primary key check (key_id < 4194304),
-    kind text not null check (kind in ('session_type', 'asset', 'tag', 'query_type')),
+    kind text not null check (kind in ('session_type', 'asset', 'tag', 'query_type', 'forgotten')),
     name text not null,
     unique (kind, name)
 );
-comment on table serving.keys is 'One row per name that is counted. Only ever added to.';
+comment on table serving.keys is
+'One row per name that is counted. Only ever added to; a name is forgotten when those who had it were erased.';
 
 create table serving.session_totals (
     scope_id integer not null,

@@ -69,9 +69,9 @@ def expected_stats(
     tags: Counter[str] = Counter()
     query_types: Counter[str] = Counter()
     for row in window:
-        assets.update(_names(row["assets"]))
-        tags.update(_names(row["tags"]))
-        query_types.update(_counts(row["query_types"]))
+        assets.update(valid_names(row["assets"]))
+        tags.update(valid_names(row["tags"]))
+        query_types.update(valid_counts(row["query_types"]))
 
     answer: dict[str, Any] = {
         "status": "success",
@@ -117,18 +117,24 @@ def expected_set_aside(
 ) -> int:
     """How many values in the window do not count."""
     end = Decimal(source["now"]) if as_of is None else epoch(as_of)
-    set_aside = 0
-    for row in _window(source["metrics"], end - days * 86_400, end, user_id, session_type):
-        set_aside += (row["total_queries"] < 0) + (row["duration_seconds"] < 0)
-        for text in (row["assets"], row["tags"]):
-            value = _parsed(text)
-            valid = len(_names(text))
-            set_aside += len(value) - valid if isinstance(value, list) else text is not None
-        value = _parsed(row["query_types"])
-        valid = len(_counts(row["query_types"]))
-        set_aside += (
-            len(value) - valid if isinstance(value, dict) else row["query_types"] is not None
+    return sum(
+        map(
+            set_aside_values,
+            _window(source["metrics"], end - days * 86_400, end, user_id, session_type),
         )
+    )
+
+
+def set_aside_values(row: dict[str, Any]) -> int:
+    """How many values of one row do not count."""
+    set_aside = (row["total_queries"] < 0) + (row["duration_seconds"] < 0)
+    for text in (row["assets"], row["tags"]):
+        value = _parsed(text)
+        valid = len(valid_names(text))
+        set_aside += len(value) - valid if isinstance(value, list) else text is not None
+    value = _parsed(row["query_types"])
+    valid = len(valid_counts(row["query_types"]))
+    set_aside += len(value) - valid if isinstance(value, dict) else row["query_types"] is not None
     return set_aside
 
 
@@ -176,14 +182,16 @@ def _parsed(text: str | None) -> Any:
     return None if text is None else json.loads(text, parse_float=Decimal, parse_int=Decimal)
 
 
-def _names(text: str | None) -> list[str]:
+def valid_names(text: str | None) -> list[str]:
+    """The names of a JSON array that count, in their order."""
     value = _parsed(text)
     if not isinstance(value, list):
         return []
     return [name for name in value if isinstance(name, str) and 1 <= len(name) <= 255]
 
 
-def _counts(text: str | None) -> dict[str, int]:
+def valid_counts(text: str | None) -> dict[str, int]:
+    """The members of a JSON object that count."""
     value = _parsed(text)
     if not isinstance(value, dict):
         return {}
