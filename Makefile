@@ -82,6 +82,11 @@ test: lint ## lint and all tests that take seconds
 test-long: install ## all tests, with more and larger random cases
 	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest $(PYTEST_ARGS) -m "long or not long"
 
+# For example CAMPAIGN_ARGS="server-killed --minutes 30"; `make campaigns CAMPAIGN_ARGS=--help` lists them all.
+.PHONY: campaigns
+campaigns: install ## crash, kill and crowd everything, for hours; goes on where it stopped
+	@PYTHONPATH=tests/python $(BIN)/python -m campaigns $(CAMPAIGN_ARGS)
+
 # For example BENCH_ARGS="--scale 100k,1m,5m,10m"; `.venv/bin/python -m benchmarks --help` lists them all.
 .PHONY: bench
 bench: install $(BENCH) ## measure the reader against what could be used instead

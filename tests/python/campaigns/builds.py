@@ -1,0 +1,164 @@
+"""Builds that are killed, and builds of every kind at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from time import sleep
+from typing import Any
+
+import psycopg
+from campaigns.campaign import Campaign
+from campaigns.ground import SOMEBODY_ELSE, Ground, check_whole
+from campaigns.ledger import Ledger
+from campaigns.traffic import USERS, under_traffic
+from psycopg import sql
+from warehouse.application import dbt, wait_until
+
+from fiml.settings import Settings
+from fiml.warehouse.builds import build
+from fiml.warehouse.fold import fold
+
+__all__ = ["KILLED", "OVERLAPPING"]
+
+_BUILDER = """
+import sys
+from fiml.settings import Settings
+from fiml.warehouse.builds import build
+build(Settings.from_environment(), from_scratch=sys.argv[1] == "scratch")
+"""
+# dbt connects about this long after a build begins; then the models take about as long.
+_SECONDS_OF_A_BUILD = 6.0
+_A_MODEL_WAITS = "application_name = 'session-analytics-build' and wait_event_type = 'Lock'"
+
+
+def _kill(ground: Ground, choose: Random) -> Counter[str]:
+    """Kill a build of some hundred changes, and have the next one go on."""
+    ledger = Ledger()
+    kind = choose.choice(["incremental", "scratch"])
+    mart = choose.choice([None, *(mart.name for mart in ground.marts)])
+    with ground.database() as conninfo:
+        with under_traffic(conninfo, ledger, choose.getrandbits(32)):
+            if kind == "incremental":
+                _wait_for_entries(ledger, 100)
+                _fold(conninfo, ground)
+            _wait_for_entries(ledger, len(ledger) + 100)
+            if mart is None:
+                with _builder(conninfo, kind) as builder:
+                    sleep(choose.uniform(0, _SECONDS_OF_A_BUILD))
+                    victims = _kill_some(builder, choose)
+            else:
+                victims = _kill_at(conninfo, mart, kind, choose)
+        if choose.random() < 1 / 3:
+            build(Settings(conninfo=conninfo))
+        check_whole(conninfo, ground.marts, ledger, USERS)
+    return Counter({f"killed {victims}, {'at random' if mart is None else f'at {mart}'}": 1})
+
+
+def _kill_at(conninfo: str, mart: str, kind: str, choose: Random) -> str:
+    """Kill a build that has come to one mart: those before it are folded, those after it not."""
+    with (
+        psycopg.connect(conninfo) as blocker,
+        psycopg.connect(conninfo, autocommit=True) as watcher,
+    ):
+        blocker.execute(
+            sql.SQL("lock table {} in share mode").format(
+                sql.Identifier("serving" if mart == "session_totals" else "marts", mart)
+            )
+        )
+        with _builder(conninfo, kind) as builder:
+            wait_until(watcher, f"exists ({SOMEBODY_ELSE} and {_A_MODEL_WAITS})")
+            return _kill_some(builder, choose)
+
+
+def _builder(conninfo: str, kind: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", _BUILDER, kind],
+        env={**os.environ, "DATABASE_URL": conninfo},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _kill_some(builder: subprocess.Popen[bytes], choose: Random) -> str:
+    """Kill the driver, its dbt, or both; wait for what is left of them."""
+    victims = choose.choice(["driver", "dbt", "driver and dbt"])
+    children = _children(builder.pid)
+    if "driver" in victims:
+        builder.kill()
+    if "dbt" in victims:
+        for pid in children:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    builder.wait()
+    return victims
+
+
+def _children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in found.read_text().split()] if found.exists() else []
+
+
+def _wait_for_entries(ledger: Ledger, entries: int) -> None:
+    while len(ledger) < entries:
+        sleep(0.01)
+
+
+def _fold(conninfo: str, ground: Ground) -> None:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        fold(connection, ground.marts, f"fold {os.getpid()}")
+
+
+def _overlap(ground: Ground, choose: Random) -> Counter[str]:
+    """Three builds at once, of kinds that the lot decides, while sessions come and go."""
+    ledger = Ledger()
+    with ground.database() as conninfo, ThreadPoolExecutor() as pool:
+        settings = Settings(conninfo=conninfo)
+        kinds: dict[str, Callable[[], Any]] = {
+            "build": lambda: build(settings),
+            "rebuild": lambda: build(settings, from_scratch=True),
+            "dbt build": lambda: _dbt_build(settings, ground.folder),
+            "fold": lambda: _fold_often(conninfo, ground),
+        }
+        chosen = choose.sample(list(kinds), 3)
+        with under_traffic(conninfo, ledger, choose.getrandbits(32)):
+            _wait_for_entries(ledger, 50)
+            for running in [pool.submit(kinds[kind]) for kind in chosen]:
+                running.result()
+        check_whole(conninfo, ground.marts, ledger, USERS)
+    return Counter(chosen)
+
+
+def _dbt_build(settings: Settings, folder: Path) -> None:
+    done = dbt(settings, ["build"], folder / "target")
+    assert done.returncode == 0, done.stdout
+
+
+def _fold_often(conninfo: str, ground: Ground) -> None:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        for number in range(30):
+            fold(connection, ground.marts, f"fold {number}")
+
+
+KILLED = Campaign(
+    name="build-killed",
+    disturbance="`kill -9` of a build, of its dbt or of both, at random points and at each model",
+    play=_kill,
+    rounds=300,
+    short=10,
+)
+OVERLAPPING = Campaign(
+    name="builds-overlapping",
+    disturbance="three at once of job, rebuild from scratch, plain `dbt build` and light folds",
+    play=_overlap,
+    rounds=300,
+    short=5,
+)

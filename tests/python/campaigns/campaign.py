@@ -1,0 +1,127 @@
+"""Rounds of a campaign: each follows from the seed and its number, so that any can be repeated."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from time import monotonic
+from typing import Any, Self
+
+from campaigns.ground import Ground
+
+__all__ = ["Campaign", "Progress", "play_round"]
+
+_LONGEST = 300
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """One kind of disturbance.
+
+    Attributes:
+        name: what it is called on the command line and in the page.
+        disturbance: what happens, for the page.
+        play: plays one round, and returns what happened in it, counted by kind.
+        rounds: of the whole campaign.
+        short: of its version among the tests.
+        is_possible: whether this machine and account can do that.
+    """
+
+    name: str
+    disturbance: str
+    play: Callable[[Ground, Random], Counter[str]]
+    rounds: int
+    short: int
+    is_possible: Callable[[], bool] = lambda: True
+
+
+def play_round(campaign: Campaign, ground: Ground, seed: int, number: int) -> Counter[str]:
+    """Play one round.
+
+    Raises:
+        AssertionError: something was lost, doubled or wrong; a note says how to play it again.
+    """
+    try:
+        return campaign.play(ground, Random(f"{campaign.name}/{seed}/{number}"))
+    except BaseException as failure:
+        failure.add_note(f"{campaign.name}, seed {seed}, round {number}")
+        raise
+
+
+@dataclass
+class Progress:
+    """What was played so far, kept in a file after each round.
+
+    Attributes:
+        seed: of every round.
+        played: rounds 0 to played - 1 are over.
+        violations: of each failed round its number and what was wrong, in a line.
+        events: what happened, counted by kind.
+        seconds: of play.
+        ended_at: of the last round, UTC.
+    """
+
+    seed: int
+    played: int = 0
+    violations: list[dict[str, Any]] = field(default_factory=list)
+    events: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    ended_at: str = ""
+
+    @classmethod
+    def read(cls, path: Path, seed: int) -> Self:
+        """Go on where the file ends, or begin where there is none of this seed."""
+        if path.exists():
+            kept = json.loads(path.read_text())
+            if kept["seed"] == seed:
+                return cls(**{**kept, "events": Counter(kept["events"])})
+        return cls(seed)
+
+    def write(self, path: Path) -> None:
+        """Keep it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_text(
+            json.dumps(
+                {
+                    "seed": self.seed,
+                    "played": self.played,
+                    "violations": self.violations,
+                    "events": dict(sorted(self.events.items())),
+                    "seconds": round(self.seconds, 1),
+                    "ended_at": self.ended_at,
+                },
+                indent=2,
+                ensure_ascii=False,
+            )
+            + "\n"
+        )
+        unfinished.replace(path)
+
+    def play(
+        self, campaign: Campaign, ground: Ground, path: Path, rounds: int, deadline: float
+    ) -> Iterator[dict[str, Any]]:
+        """Play up to `rounds` in all, or until a moment of the monotonic clock.
+
+        Yields each violation.
+        """
+        while self.played < rounds and monotonic() < deadline:
+            number, began, violation = self.played, monotonic(), None
+            try:
+                self.events += play_round(campaign, ground, self.seed, number)
+            except Exception as failure:  # noqa: BLE001 - whatever it is, the round has failed
+                what = traceback.format_exception_only(failure)[0].strip().splitlines()[0]
+                violation = {"round": number, "what": what[:_LONGEST]}
+                self.violations.append(violation)
+            self.played += 1
+            self.seconds += monotonic() - began
+            self.ended_at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+            self.write(path)
+            if violation is not None:
+                yield violation

@@ -1,0 +1,24 @@
+"""All campaigns by their names, in the order of the page."""
+
+from __future__ import annotations
+
+from campaigns import archivers, builds, readers, reconciliation, servers
+
+__all__ = ["CAMPAIGNS"]
+
+CAMPAIGNS = {
+    campaign.name: campaign
+    for campaign in (
+        archivers.KILLED,
+        archivers.KILLED_BETWEEN_STEPS,
+        archivers.CROWD,
+        builds.KILLED,
+        builds.OVERLAPPING,
+        servers.SERVER_KILLED,
+        servers.BACKENDS_TERMINATED,
+        servers.DISK_FULL,
+        readers.CONCURRENT,
+        reconciliation.SEEDED,
+        reconciliation.CLEAN,
+    )
+}

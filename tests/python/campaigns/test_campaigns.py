@@ -1,0 +1,146 @@
+"""A short version of every campaign, each round with a seed that no run repeats."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from campaigns import archivers
+from campaigns.campaign import play_round
+from campaigns.ground import Ground
+from campaigns.registry import CAMPAIGNS
+from campaigns.report import BEGIN, END, table
+from psycopg.conninfo import conninfo_to_dict
+
+from fiml.local_server import remove_local_server
+from fiml.settings import Settings
+from fiml.warehouse.project import load_marts
+
+Mistake = Callable[[psycopg.Connection[Any], pytest.MonkeyPatch], None]
+
+ROUNDS = [
+    pytest.param(name, number, id=f"{name}-{number}")
+    for name, campaign in CAMPAIGNS.items()
+    for number in range(campaign.short)
+]
+# Xdist's workers must agree on the tests, so the seed is no part of their names.
+SEED = int.from_bytes(os.urandom(4))
+# By far more than the worst of them needs.
+ROUNDS_TO_FIND_IT = 10
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+@pytest.fixture(scope="module")
+def ground(
+    server: Any, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Ground]:
+    folder = tmp_path_factory.mktemp("campaigns")
+    yield Ground(
+        lambda: server.conninfo(server.create_database(migrated_template)),
+        lambda conninfo: server.drop_database(conninfo_to_dict(conninfo)["dbname"]),
+        load_marts(Settings.from_environment()),
+        folder,
+    )
+    remove_local_server(folder / "durable")
+
+
+@pytest.mark.parametrize(("name", "number"), ROUNDS)
+def test_nothing_is_lost(ground: Ground, name: str, number: int) -> None:
+    if not CAMPAIGNS[name].is_possible():
+        pytest.skip("this account cannot do that to a machine")
+    play_round(CAMPAIGNS[name], ground, SEED, number)
+
+
+def _replaced(function: str, old: str, new: str) -> Mistake:
+    def make(connection: psycopg.Connection[Any], _: pytest.MonkeyPatch) -> None:
+        row = connection.execute(
+            "select pg_get_functiondef(%s::regprocedure)", [function]
+        ).fetchone()
+        assert row is not None
+        assert old in row[0]
+        connection.execute(row[0].replace(old, new))
+
+    return make
+
+
+def _without_a_trigger(connection: psycopg.Connection[Any], _: pytest.MonkeyPatch) -> None:
+    connection.execute("alter table sessions disable trigger analytics_log_update")
+
+
+def _in_two_transactions(_: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    careless = """
+            "update sessions set is_archived = true, archived_at = now() where not is_archived",
+            "select analytics.write_metrics(array_agg(sessions)) from sessions where is_archived",
+    """
+    text = archivers.ARCHIVER
+    whole = text[text.index("await archive_expired(") : text.index("asyncio.run")]
+    monkeypatch.setattr(
+        archivers,
+        "ARCHIVER",
+        text.replace(
+            whole,
+            f"for statement in ({careless}):\n"
+            "            await database.run(lambda connection: connection.execute(statement))\n\n",
+        ),
+    )
+
+
+LOCKED = "analytics.archive_locked(uuid[])"
+WRITE = "perform analytics.write_metrics(archived);"
+MISTAKES = {
+    "an archiver that commits between sessions and metrics": (
+        "archiver-killed-between-steps",
+        _in_two_transactions,
+    ),
+    "an archival that forgets metrics now and then": (
+        "archiver-crowd",
+        _replaced(
+            "analytics.archive_locked(uuid[])", WRITE, f"if random() > 0.2 then {WRITE} end if;"
+        ),
+    ),
+    "an archival that writes metrics twice": (
+        "archiver-crowd",
+        _replaced(LOCKED, WRITE, f"{WRITE} {WRITE}"),
+    ),
+    "a feed that hears nothing of archivals": ("archiver-killed", _without_a_trigger),
+    "a fold that takes for folded what came while it was at work": (
+        "backends-terminated",
+        _replaced(
+            "analytics.end_fold(text)",
+            "current_setting('analytics.fold_upper')::pg_snapshot",
+            "pg_current_snapshot()",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_campaign_finds_a_mistake(
+    ground: Ground, mistake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, make = MISTAKES[mistake]
+
+    def make_database() -> str:
+        conninfo = ground.make_database()
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            make(connection, monkeypatch)
+        return conninfo
+
+    mistaken = replace(ground, make_database=make_database)
+    with pytest.raises(AssertionError):
+        _play_rounds(name, mistaken)
+
+
+def _play_rounds(name: str, ground: Ground) -> None:
+    for number in range(ROUNDS_TO_FIND_IT):
+        play_round(CAMPAIGNS[name], ground, SEED, number)
+
+
+def test_the_page_says_what_the_results_say() -> None:
+    page = (DOCS / "reliability.md").read_text()
+    assert page.partition(BEGIN)[2].partition(END)[0].strip() == table(DOCS / "reliability")
