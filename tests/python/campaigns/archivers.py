@@ -107,49 +107,50 @@ def _archiver(conninfo: str, connections: int, batch: int) -> subprocess.Popen[s
     )
 
 
-def _check(conninfo: str, ground: Ground, ledger: Ledger, connection: Any) -> None:
-    # What is there now is whole already, though not finished.
-    ledger.check(connection)
-    connection.close()
+def _check(conninfo: str, ground: Ground, ledger: Ledger) -> None:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        # What is there now is whole already, though not finished.
+        ledger.check(connection)
     check_whole(conninfo, ground.marts, ledger, USERS)
-    with psycopg.connect(conninfo) as again:
-        writes = one(again, "select count(*) from metrics_writes")
-        assert writes == one(again, "select count(distinct session_id) from metrics_writes")
+    with psycopg.connect(conninfo) as connection:
+        writes = one(connection, "select count(*) from metrics_writes")
+        assert writes == one(connection, "select count(distinct session_id) from metrics_writes")
         assert writes == len(ledger)
 
 
 def _kill_at_random(ground: Ground, choose: Random) -> Counter[str]:
-    ledger, events = Ledger(), Counter[str]()
+    ledger = Ledger()
     with ground.database() as conninfo:
-        connection = psycopg.connect(conninfo, autocommit=True)
-        count_metrics_writes(connection)
-        _leave_expired(connection, ledger, choose, 400)
-        with _archiver(conninfo, choose.choice([1, 2, 3]), choose.choice([1, 2, 5])) as archiver:
-            assert archiver.stdout is not None
-            assert archiver.stdout.readline() == "begins\n"
-            sleep(choose.uniform(0, 0.2))
-            archiver.kill()
-        archived = one(connection, "select count(*) from sessions where is_archived")
-        events["killed before the end" if archived < len(ledger) else "killed after the end"] += 1
-        _check(conninfo, ground, ledger, connection)
-    return events
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            count_metrics_writes(connection)
+            _leave_expired(connection, ledger, choose, 400)
+            with _archiver(
+                conninfo, choose.choice([1, 2, 3]), choose.choice([1, 2, 5])
+            ) as archiver:
+                assert archiver.stdout is not None
+                assert archiver.stdout.readline() == "begins\n"
+                sleep(choose.uniform(0, 0.2))
+                archiver.kill()
+            archived = one(connection, "select count(*) from sessions where is_archived")
+        _check(conninfo, ground, ledger)
+    return Counter({f"killed {'before' if archived < len(ledger) else 'after'} the end": 1})
 
 
 def _kill_between_steps(ground: Ground, choose: Random) -> Counter[str]:
     ledger, step = Ledger(), choose.choice(list(_STEPS))
     with ground.database() as conninfo:
-        connection = psycopg.connect(conninfo, autocommit=True)
-        count_metrics_writes(connection)
-        ids = _leave_expired(connection, ledger, choose, 60)
-        with _gate(connection, conninfo, _STEPS[step], choose.choice(ids)):
-            with _archiver(conninfo, choose.choice([1, 2]), choose.choice([5, 20])) as archiver:
-                wait_until(connection, f"exists ({SOMEBODY_ELSE} and wait_event = 'advisory')")
-                archiver.kill()
-            assert one(connection, "select count(*) from sessions where not is_archived") > 0
-        # The server's half goes on from the gate, and meets the end of its client.
-        wait_until(connection, f"not exists ({SOMEBODY_ELSE})")
-        connection.execute("drop trigger gate on " + _table(_STEPS[step]))
-        _check(conninfo, ground, ledger, connection)
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            count_metrics_writes(connection)
+            ids = _leave_expired(connection, ledger, choose, 60)
+            with _gate(connection, conninfo, _STEPS[step], choose.choice(ids)):
+                with _archiver(conninfo, choose.choice([1, 2]), choose.choice([5, 20])) as archiver:
+                    wait_until(connection, f"exists ({SOMEBODY_ELSE} and wait_event = 'advisory')")
+                    archiver.kill()
+                assert one(connection, "select count(*) from sessions where not is_archived") > 0
+            # The server's half goes on from the gate, and meets the end of its client.
+            wait_until(connection, f"not exists ({SOMEBODY_ELSE})")
+            connection.execute("drop trigger gate on " + _table(_STEPS[step]))
+        _check(conninfo, ground, ledger)
     return Counter({step: 1})
 
 
@@ -184,14 +185,13 @@ def _crowd(ground: Ground, choose: Random) -> Counter[str]:
     """Archivers of both kinds at once: of the whole backlog, and of single sessions in it."""
     ledger, archivers = Ledger(), choose.choice([2, 8, 32])
     with ground.database() as conninfo:
-        connection = psycopg.connect(conninfo, autocommit=True)
-        count_metrics_writes(connection)
-        ids = _leave_expired(connection, ledger, choose, 1_000)
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            count_metrics_writes(connection)
+            ids = _leave_expired(connection, ledger, choose, 1_000)
         by_hand = choose.sample(ids, 200)
         archived = asyncio.run(_archive_from_all_sides(conninfo, archivers, by_hand, choose))
         assert archived == len(ledger)
-        assert one(connection, "select count(*) from sessions where not is_archived") == 0
-        _check(conninfo, ground, ledger, connection)
+        _check(conninfo, ground, ledger)
     return Counter({f"{archivers} archivers": 1, "sessions": len(ledger)})
 
 

@@ -21,6 +21,7 @@ from warehouse.application import one, wait_until
 from fiml.local_server import local_server, remove_local_server
 from fiml.sessions.migrations import migrate
 from fiml.settings import Settings
+from fiml.warehouse.fold import fold
 from fiml.warehouse.project import Mart, load_marts
 
 __all__ = ["SOMEBODY_ELSE", "Ground", "Server", "check_whole", "own_ground", "settle"]
@@ -53,9 +54,14 @@ class Ground:
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """The conninfo of a database for one round."""
+        """The conninfo of a database for one round.
+
+        Its marts are built, so that all they ever hold came through the feed.
+        """
         conninfo = self.make_database()
         try:
+            with psycopg.connect(conninfo, autocommit=True) as connection:
+                fold(connection, self.marts, "of nothing")
             yield conninfo
         finally:
             self.drop_database(conninfo)

@@ -1,10 +1,6 @@
 import asyncio
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
@@ -271,21 +267,6 @@ async def test_open_sessions_and_those_without_an_expiry_stay_open(
     assert not stored.is_archived
 
 
-async def test_several_archivers_at_once_archive_each_session_exactly_once(
-    settings: Settings, database: Connection
-) -> None:
-    count_writes(database)
-    session_ids = add_expired(database, 300)
-    async with Database(settings) as one, Database(settings) as other:
-        results = await asyncio.gather(
-            *(archive_expired(archiver, batch_size=7) for archiver in (one, other) * 3)
-        )
-    assert sum(result.archived for result in results) == 300
-    assert sum(result.archived > 0 for result in results) > 1
-    assert_each_was_written_once(database, session_ids)
-    assert_metrics_follow_from_the_history(database)
-
-
 async def test_archiving_one_session_from_many_sides_archives_it_once(
     store: SessionStore, database: Connection
 ) -> None:
@@ -299,56 +280,11 @@ async def test_archiving_one_session_from_many_sides_archives_it_once(
     assert_each_was_written_once(database, session_ids)
 
 
-ARCHIVER = """
-import asyncio, sys
-from fiml.database import Database
-from fiml.sessions.archival import archive_expired
-from fiml.settings import Settings
-
-async def main():
-    settings = Settings(conninfo=sys.argv[1], timeout_seconds=30, archive_connections=1)
-    async with Database(settings) as database:
-        await archive_expired(
-            database, batch_size=10, on_progress=lambda done: print(done.archived, flush=True)
-        )
-
-asyncio.run(main())
-"""
-
-
 def wait_until(database: Connection, condition: str) -> None:
     for _ in range(3000):
         if value(database, f"select exists ({condition}) from pg_sleep(0.01)"):
             return
     pytest.fail(f"never came true: {condition}")
-
-
-def test_an_archiver_that_is_killed_loses_nothing_and_repeats_nothing(
-    settings: Settings, database: Connection
-) -> None:
-    count_writes(database)
-    session_ids = add_expired(database, 100)
-    others = "from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
-    # The archiver waits at the 25th session, in the middle of its third batch.
-    refuse(database, session_ids[24], "perform pg_advisory_xact_lock_shared(1)")
-    with psycopg.connect(settings.conninfo, autocommit=True) as gate:
-        gate.execute("select pg_advisory_lock(1)")
-        with subprocess.Popen(
-            [sys.executable, "-c", ARCHIVER, settings.conninfo], stdout=subprocess.PIPE, text=True
-        ) as archiver:
-            try:
-                wait_until(database, f"select {others} and wait_event_type = 'Lock'")
-            finally:
-                os.kill(archiver.pid, signal.SIGKILL)
-            assert archiver.stdout is not None
-            assert archiver.stdout.read().split() == ["10", "20"]
-    # What the dead archiver left running meets its end when it wants to answer.
-    wait_until(database, f"select where not exists (select {others})")
-    assert value(database, "select count(*) from sessions where is_archived") == 20
-    assert value(database, "select count(*) from session_metrics") == 20
-    assert value(database, "select archived from analytics.archive_expired_sessions(1000)") == 80
-    assert_each_was_written_once(database, session_ids)
-    assert_metrics_follow_from_the_history(database)
 
 
 # Batches ----------------------------------------------------------------------------------------

@@ -89,33 +89,6 @@ def test_the_light_fold_and_dbt_leave_the_same_rows(
         assert mart_rows(mine) == mart_rows(theirs)
 
 
-def test_builds_that_overlap_never_fold_a_row_twice(
-    settings: Settings, database: Connection, tmp_path: Path
-) -> None:
-    record_metrics(database, 200)
-    marts = load_marts(settings)
-    with ThreadPoolExecutor() as pool:
-        builds = [
-            pool.submit(build, settings),
-            pool.submit(dbt, settings, ["build"], tmp_path / "target"),
-        ]
-        # Writers and a fast third builder between their models.
-        folds = 0
-        while not all(running.done() for running in builds):
-            record_metrics(database, 3)
-            fold(database, marts, f"fold {folds}")
-            folds += 1
-    builds[0].result()
-    assert builds[1].result().returncode == 0, builds[1].result().stdout
-    assert folds > 1
-    fold(database, marts, "last")
-    assert reconcile(settings, all_days=True) == []
-    folded = mart_rows(database)
-    database.execute("select analytics.request_rebuild()")
-    fold(database, marts, "from scratch")
-    assert mart_rows(database) == folded
-
-
 @contextmanager
 def _reading(conninfo: str) -> Iterator[list[Any]]:
     """Every distinct answer that a reader got meanwhile, in each of two isolation levels."""
@@ -265,35 +238,6 @@ def test_an_interrupted_build_leaves_no_query_running(
         assert process.returncode != 0
         assert "KeyboardInterrupt" in errors
         wait_until(database, NO_BUILD_RUNS)
-
-
-def test_a_killed_build_holds_nothing_and_the_next_one_goes_on(
-    settings: Settings, database: Connection
-) -> None:
-    record_metrics(database, 20)
-    with _blocked_mart(settings.conninfo), _building(settings) as process:
-        wait_until(database, A_BUILD_WAITS)
-        for pid in _children(process.pid):
-            os.kill(pid, signal.SIGKILL)
-        process.kill()
-        process.communicate()
-        # The server notices by itself that nobody is there any more.
-        wait_until(database, NO_BUILD_RUNS)
-    record_metrics(database, 20)
-    build(settings)
-    assert reconcile(settings, all_days=True) == []
-    assert one(database, "select sum(sessions) from marts.daily_session_stats") == 40
-
-
-def _children(pid: int) -> list[int]:
-    found = subprocess.run(
-        ["ps", "-A", "-o", "pid=", "-o", "ppid="],  # noqa: S607 - wherever it is
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    pairs = [line.split() for line in found.stdout.splitlines()]
-    return [int(child) for child, parent in pairs if int(parent) == pid]
 
 
 def test_a_build_that_would_skip_rows_is_refused(
