@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 _ERASED_USER: Final = "FA001"
 _RETRIED = (pg_errors.SerializationFailure, pg_errors.DeadlockDetected)
+# A value larger, or nested deeper, than PostgreSQL holds: it will not answer otherwise later.
+_BEYOND_LIMITS = (pg_errors.ProgramLimitExceeded, pg_errors.StatementTooComplex)
 _NOT_INSTALLED = (
     pg_errors.UndefinedTable,
     pg_errors.UndefinedColumn,
@@ -251,6 +253,8 @@ def typed_error(error: psycopg.Error) -> SessionAnalyticsError:
         return DeadlineExceededError("the server stopped the statement at its time limit")
     if isinstance(error, _NOT_INSTALLED):
         return SchemaVersionError(f"the database lacks what this package needs; {HOW_TO_MIGRATE}")
+    if isinstance(error, _BEYOND_LIMITS):
+        return DatabaseError(f"the database refused: {_first_line(error)}")
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         if isinstance(error, pg_errors.DiskFull | pg_errors.OutOfMemory):
             return DatabaseError(f"the server ran out of something: {_first_line(error)}")
