@@ -18,6 +18,7 @@ from fiml.errors import (
     DatabaseUnavailableError,
     DeadlineExceededError,
     ErasedUserError,
+    InvalidArgumentError,
     PoolExhaustedError,
     SchemaVersionError,
     SessionAnalyticsError,
@@ -62,8 +63,17 @@ class Database:
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        """Read settings from the environment unless given; nothing is connected yet."""
+        """Read settings from the environment unless given; nothing is connected yet.
+
+        Raises:
+            SettingsError: an environment variable does not parse.
+            InvalidArgumentError: `settings` are no `Settings`.
+        """
         self.settings = settings if settings is not None else Settings.from_environment()
+        if not isinstance(self.settings, Settings):
+            raise InvalidArgumentError(
+                f"settings is of type {type(settings).__name__}; expected Settings"
+            )
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._connections_in_use = 0
         self._abandoned: set[asyncio.Task[Any]] = set()
