@@ -18,6 +18,7 @@ from fiml.errors import (
     DatabaseUnavailableError,
     DeadlineExceededError,
     ErasedUserError,
+    InvalidArgumentError,
     PoolExhaustedError,
     SchemaVersionError,
     SessionAnalyticsError,
@@ -32,6 +33,8 @@ T = TypeVar("T")
 
 _ERASED_USER: Final = "FA001"
 _RETRIED = (pg_errors.SerializationFailure, pg_errors.DeadlockDetected)
+# A value larger, or nested deeper, than PostgreSQL holds: it will not answer otherwise later.
+_BEYOND_LIMITS = (pg_errors.ProgramLimitExceeded, pg_errors.StatementTooComplex)
 _NOT_INSTALLED = (
     pg_errors.UndefinedTable,
     pg_errors.UndefinedColumn,
@@ -60,8 +63,17 @@ class Database:
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        """Read settings from the environment unless given; nothing is connected yet."""
+        """Read settings from the environment unless given; nothing is connected yet.
+
+        Raises:
+            SettingsError: an environment variable does not parse.
+            InvalidArgumentError: `settings` are no `Settings`.
+        """
         self.settings = settings if settings is not None else Settings.from_environment()
+        if not isinstance(self.settings, Settings):
+            raise InvalidArgumentError(
+                f"settings is of type {type(settings).__name__}; expected Settings"
+            )
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._connections_in_use = 0
         self._abandoned: set[asyncio.Task[Any]] = set()
@@ -251,6 +263,8 @@ def typed_error(error: psycopg.Error) -> SessionAnalyticsError:
         return DeadlineExceededError("the server stopped the statement at its time limit")
     if isinstance(error, _NOT_INSTALLED):
         return SchemaVersionError(f"the database lacks what this package needs; {HOW_TO_MIGRATE}")
+    if isinstance(error, _BEYOND_LIMITS):
+        return DatabaseError(f"the database refused: {_first_line(error)}")
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         if isinstance(error, pg_errors.DiskFull | pg_errors.OutOfMemory):
             return DatabaseError(f"the server ran out of something: {_first_line(error)}")

@@ -14,6 +14,7 @@ from fiml.errors import SettingsError
 __all__ = ["SETTINGS", "Setting", "Settings"]
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
+_LONGEST_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +181,10 @@ def _conninfo(given: str) -> str:
 
 def _whole_number(env: Mapping[str, str], name: str) -> int:
     given = env.get(name) or _DEFAULTS[name]
-    if not (given.isascii() and given.isdigit() and 0 < int(given) <= 1_000_000):
-        raise SettingsError(f"{name} is {given!r}; expected an integer from 1 to 1000000")
+    # Python refuses to read thousands of digits.
+    is_short = given.isascii() and given.isdigit() and len(given) <= 7
+    if not (is_short and 0 < int(given) <= 1_000_000):
+        raise SettingsError(f"{name} is {_shown(given)}; expected an integer from 1 to 1000000")
     return int(given)
 
 
@@ -192,7 +195,7 @@ def _seconds(env: Mapping[str, str], name: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= 86_400:
-        raise SettingsError(f"{name} is {given!r}; expected seconds, above 0 and up to 86400")
+        raise SettingsError(f"{name} is {_shown(given)}; expected seconds, above 0 and up to 86400")
     return seconds
 
 
@@ -203,5 +206,9 @@ def _interval(env: Mapping[str, str], name: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0.1 <= seconds <= 3600:
-        raise SettingsError(f"{name} is {given!r}; expected seconds, from 0.1 to 3600")
+        raise SettingsError(f"{name} is {_shown(given)}; expected seconds, from 0.1 to 3600")
     return seconds
+
+
+def _shown(given: str) -> str:
+    return repr(given) if len(given) <= _LONGEST_SHOWN else f"{given[:_LONGEST_SHOWN]!r}..."

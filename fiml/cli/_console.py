@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from time import monotonic
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ["err_console", "out_console", "printable", "reporting"]
+__all__ = ["err_console", "json_document", "out_console", "printable", "reporting"]
 
 
 def out_console() -> Console:
@@ -27,6 +28,15 @@ def printable(text: str) -> str:
     """`text` with what could steer a terminal replaced: names come from users."""
     return "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
+
+
+def json_document(value: object) -> str:
+    """A value as JSON that says the same and shows as it is: what steers a terminal is escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "".join(
+        character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1]
+        for character in text
     )
 
 

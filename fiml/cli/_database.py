@@ -8,8 +8,10 @@ from contextlib import suppress
 import click
 
 from fiml.cli._connection import connected_settings, run_async
-from fiml.cli._console import reporting
+from fiml.cli._console import printable, reporting
 from fiml.cli._group import Failure, WrongUsage
+from fiml.cli._options import whole_number
+from fiml.sessions._arguments import MAX_KEEP_DAYS
 from fiml.settings import Settings
 
 __all__ = ["erase_user", "migrate", "retention", "uninstall"]
@@ -60,7 +62,8 @@ def uninstall(*, yes: bool) -> None:
 @click.command()
 @click.option(
     "--keep-days",
-    type=click.IntRange(1, 36_500),
+    metavar="INTEGER",
+    callback=whole_number(1, MAX_KEEP_DAYS),
     required=True,
     help="Raw rows younger than this stay.",
 )
@@ -145,4 +148,4 @@ def _place(settings: Settings) -> str:
 
     given = conninfo_to_dict(settings.conninfo)
     name = given.get("dbname") or "the user's own database"
-    return f"{name} on {given.get('host') or 'the default server'}"
+    return printable(f"{name} on {given.get('host') or 'the default server'}")

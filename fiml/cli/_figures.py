@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
 from fiml.cli._connection import connected_settings, run_async
-from fiml.cli._console import out_console, printable
+from fiml.cli._console import json_document, out_console, printable
 from fiml.cli._group import Failure
+from fiml.cli._options import whole_number
+from fiml.sessions._arguments import MAX_DAYS
 from fiml.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,7 +32,12 @@ _type_option = click.option(
     "--type", "session_type", help="equity, crypto, portfolio, comparative or macro; default: all."
 )
 _days_option = click.option(
-    "--days", type=int, default=30, show_default=True, help="Length of the window, 1 to 3650."
+    "--days",
+    metavar="INTEGER",
+    callback=whole_number(1, MAX_DAYS),
+    default="30",
+    show_default=True,
+    help=f"Length of the window, 1 to {MAX_DAYS}.",
 )
 
 
@@ -58,7 +64,7 @@ def stats(
     with connected_settings() as settings:
         figures = run_async(work(settings))
     if as_json:
-        click.echo(json.dumps(figures, indent=2, ensure_ascii=False))
+        click.echo(json_document(figures))
     else:
         out_console().print(picture(figures))
 
@@ -92,13 +98,11 @@ def export(
 
     with connected_settings() as settings:
         exported = run_async(work(settings))
-    text = (
-        exported
-        if isinstance(exported, str)
-        else json.dumps(exported, indent=2, ensure_ascii=False) + "\n"
-    )
-    # Bytes, so that the line ends stay as they are.
+    text = exported if isinstance(exported, str) else json_document(exported) + "\n"
     if str(output) == "-":
+        # A terminal is no program that would read it back, and obeys what it is shown.
+        if is_terminal(sys.stdout):
+            text = "\n".join(map(printable, text.replace("\r\n", "\n").split("\n")))
         _write(sys.stdout.buffer, text)
         return
     try:
@@ -106,10 +110,16 @@ def export(
             _write(file, text)
     except OSError as error:
         raise Failure(f"cannot write {output}: {error.strerror}") from None
-    click.echo(f"Written to {output}.", err=True)
+    click.echo(f"Written to {printable(str(output))}.", err=True)
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether what is written there is shown to a person."""
+    return stream.isatty()
 
 
 def _write(file: IO[bytes], text: str) -> None:
+    # Bytes, so that the line ends stay as they are.
     file.write(text.encode())
     file.flush()
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import click
 import psycopg
 from click.exceptions import Exit
 
+from fiml.cli._console import printable
 from fiml.errors import InvalidArgumentError, SessionAnalyticsError
 
 __all__ = ["CommandLine", "Failure", "WrongUsage"]
@@ -26,9 +29,13 @@ _EXTRAS: Final = {
 
 
 class Failure(click.ClickException):
-    """A sentence for stderr."""
+    """A sentence for stderr; what it repeats of a path or a server steers no terminal."""
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        """Take the sentence."""
+        super().__init__(_plain(message))
 
 
 class WrongUsage(Failure):
@@ -47,11 +54,23 @@ class CommandLine(click.Group):
         """Return the commands in the order that a newcomer needs them."""
         return list(self.commands)
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Read what stands before the command's name."""
+        with _told_plainly():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        _never_fail_to_encode()
+        _never_fail_to_encode_or_decode()
         try:
-            result = super().invoke(ctx)
+            with _told_plainly():
+                result = super().invoke(ctx)
             # Here, where a reader that went away is no error yet.
             sys.stdout.flush()
         except (click.ClickException, Exit, BrokenPipeError):
@@ -67,6 +86,22 @@ class CommandLine(click.Group):
                 traceback.print_exc()
             raise _explained(error) from None
         return result
+
+
+def _plain(message: str) -> str:
+    return "\n".join(map(printable, message.split("\n")))
+
+
+@contextmanager
+def _told_plainly() -> Iterator[None]:
+    """Let what click repeats of an argument steer no terminal either."""
+    try:
+        yield
+    except click.UsageError as error:
+        # A help text, which is shown in another way, repeats nothing.
+        if type(error).show is not click.UsageError.show:
+            raise
+        raise click.UsageError(_plain(error.format_message()), error.ctx) from None
 
 
 def _explained(error: Exception) -> Failure:
@@ -93,9 +128,14 @@ def _explained(error: Exception) -> Failure:
             )
 
 
-def _never_fail_to_encode() -> None:
-    # A terminal that lacks a character of somebody's tag shows an escape in its place.
-    for stream in (sys.stdout, sys.stderr):
+def _never_fail_to_encode_or_decode() -> None:
+    # A terminal that lacks a character of somebody's tag shows an escape in its place; input that
+    # is no text is refused as what it is meant to be, as the same bytes among the arguments are.
+    for stream, errors in (
+        (sys.stdin, "surrogateescape"),
+        (sys.stdout, "backslashreplace"),
+        (sys.stderr, "backslashreplace"),
+    ):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
+            reconfigure(errors=errors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 from fiml.errors import (
@@ -17,9 +17,13 @@ from fiml.errors import (
 __all__ = [
     "MAX_DAYS",
     "MAX_HOURS",
+    "MAX_INTEGER",
+    "MAX_KEEP_DAYS",
     "MAX_LIMIT",
     "MAX_NAME_LENGTH",
+    "MAX_TYPE_LENGTH",
     "check_days",
+    "check_flag",
     "check_hours",
     "check_json",
     "check_names",
@@ -32,7 +36,10 @@ __all__ = [
 ]
 
 MAX_NAME_LENGTH: Final = 255
+MAX_TYPE_LENGTH: Final = 50
+MAX_INTEGER: Final = 2**31 - 1
 MAX_DAYS: Final = 3650
+MAX_KEEP_DAYS: Final = 36_500
 MAX_HOURS: Final = 87_600
 MAX_LIMIT: Final = 1000
 # More than anyone means, and far from where Python's or PostgreSQL's parsers give up.
@@ -45,9 +52,8 @@ def shown(value: object) -> str:
     """A value as an error message repeats it: as Python writes it, cut where that is long."""
     try:
         text = repr(value)
-    except ValueError:
-        # Python refuses to write out an integer of thousands of digits.
-        text = f"of type {type(value).__name__} and too long to show"
+    except Exception:  # noqa: BLE001 - an integer of thousands of digits, lists a thousand deep
+        text = f"of type {type(value).__name__} and cannot be shown"
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
@@ -59,11 +65,11 @@ def text_problem(text: str, *, is_name: bool = True) -> str | None:
     if is_name and not 1 <= len(text) <= MAX_NAME_LENGTH:
         return f"has {len(text)} characters"
     if "\0" in text:
-        return "holds a NUL character"
+        return "holds a NUL character, which PostgreSQL cannot store"
     try:
         text.encode()
     except UnicodeEncodeError:
-        return "holds half of a surrogate pair"
+        return "holds half of a surrogate pair, which is no character"
     return None
 
 
@@ -74,14 +80,10 @@ def check_user_id(user_id: object) -> str:
         InvalidUserIdError: it is no string of 1 to 255 characters that PostgreSQL can hold. The
             message does not repeat it.
     """
-    if not isinstance(user_id, str):
-        raise InvalidUserIdError(f"user_id is of type {type(user_id).__name__}; expected a string")
-    problem = text_problem(user_id)
+    problem = _name_problem(user_id)
     if problem is not None:
-        raise InvalidUserIdError(
-            f"user_id {problem}; expected a string of 1 to {MAX_NAME_LENGTH} characters"
-        )
-    return user_id
+        raise InvalidUserIdError(f"user_id {problem}")
+    return cast("str", user_id)
 
 
 def check_session_id(session_id: object) -> UUID:
@@ -139,6 +141,17 @@ def check_whole_number(value: object, name: str, maximum: int) -> int:
     return value
 
 
+def check_flag(value: object, name: str) -> bool:
+    """Return True or False.
+
+    Raises:
+        InvalidArgumentError: it is neither.
+    """
+    if not isinstance(value, bool):
+        raise InvalidArgumentError(f"{name} is {shown(value)}; expected true or false")
+    return value
+
+
 def check_names(names: object, what: str) -> list[str]:
     """Return names in their order, each once.
 
@@ -151,15 +164,17 @@ def check_names(names: object, what: str) -> list[str]:
             f"{what} is of type {type(names).__name__}; expected a list of strings"
         )
     for position, name in enumerate(names):
-        problem = (
-            text_problem(name) if isinstance(name, str) else f"is of type {type(name).__name__}"
-        )
+        problem = _name_problem(name)
         if problem is not None:
-            raise InvalidArgumentError(
-                f"{what}[{position}] {problem}; "
-                f"expected a string of 1 to {MAX_NAME_LENGTH} characters"
-            )
+            raise InvalidArgumentError(f"{what}[{position}] {problem}")
     return list(dict.fromkeys(names))
+
+
+def _name_problem(name: object) -> str | None:
+    problem = text_problem(name) if isinstance(name, str) else f"is of type {type(name).__name__}"
+    if problem is None:
+        return None
+    return f"{problem}; expected a string of 1 to {MAX_NAME_LENGTH} characters"
 
 
 def json_text(value: object, what: str) -> str:
@@ -180,12 +195,16 @@ def check_json(value: object, what: str) -> None:
             or infinity, an integer of more than 4096 bits, a NUL character, half of a surrogate
             pair, or nesting beyond 100 levels.
     """
-    _check_json(value, what, 0)
+    try:
+        _check_json(value, "", 0)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"{what}{error}") from None
 
 
-def _check_json(value: Any, what: str, depth: int) -> None:
+def _check_json(value: Any, place: str, depth: int) -> None:
     if depth > _MAX_DEPTH:
-        raise InvalidArgumentError(f"a value is nested deeper than {_MAX_DEPTH} levels")
+        # Where that is nobody wants to read.
+        raise InvalidArgumentError(f" is nested deeper than {_MAX_DEPTH} levels; expected no more")
     members: Iterable[tuple[object, Any]] = ()
     match value:
         case None | bool():
@@ -195,9 +214,11 @@ def _check_json(value: Any, what: str, depth: int) -> None:
         case float() if math.isfinite(value):
             pass
         case int() | float():
-            raise InvalidArgumentError(f"{what} is a number that JSON cannot carry safely")
+            raise InvalidArgumentError(
+                f"{place} is {shown(value)}; expected a number that JSON can carry safely"
+            )
         case str():
-            _check_characters(value, what)
+            _check_characters(value, place)
         case list():
             members = enumerate(value)
         case dict():
@@ -205,19 +226,22 @@ def _check_json(value: Any, what: str, depth: int) -> None:
             for key in value:
                 if not isinstance(key, str):
                     raise InvalidArgumentError(
-                        f"{what} has the key {key!r}; JSON objects have keys of text"
+                        f"{place} has the key {shown(key)}; expected keys of text"
                     )
-                _check_characters(key, f"a key of {what}")
+                _check_characters(key, f"{place} has a key that")
         case _:
             raise InvalidArgumentError(
-                f"{what} is of type {type(value).__name__}; expected what JSON can hold: text, "
+                f"{place} is of type {type(value).__name__}; expected what JSON can hold: text, "
                 "numbers, true, false, null, lists, and objects with text keys"
             )
-    for place, member in members:
-        _check_json(member, f"{what}[{place!r}]", depth + 1)
+    for key, member in members:
+        inner = f"{place}[{shown(key)}]"
+        _check_json(
+            member, inner if len(inner) <= _MAX_SHOWN else f"[...][{shown(key)}]", depth + 1
+        )
 
 
-def _check_characters(text: str, what: str) -> None:
+def _check_characters(text: str, place: str) -> None:
     problem = text_problem(text, is_name=False)
     if problem is not None:
-        raise InvalidArgumentError(f"{what} {problem}, which PostgreSQL cannot hold")
+        raise InvalidArgumentError(f"{place} {problem}; expected text without it")

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from psycopg.rows import class_row
 
 from fiml.database import Connection, Database
-from fiml.errors import InvalidUserIdError, UnsupportedExportFormatError
+from fiml.errors import InvalidArgumentError, InvalidUserIdError, UnsupportedExportFormatError
 from fiml.sessions import queries
 from fiml.sessions._arguments import (
     MAX_DAYS,
+    MAX_INTEGER,
+    MAX_NAME_LENGTH,
+    MAX_TYPE_LENGTH,
     check_days,
+    check_flag,
     check_user_id,
     json_text,
     shown,
@@ -44,10 +48,18 @@ class SessionAnalytics:
     """Answers questions about sessions, each equal to a scan of the raw rows at its instant."""
 
     def __init__(self, database: Database | SessionStore) -> None:
-        """Read through a store, or through what it connects with (`store._session_maker`)."""
-        self._database = (
-            database if isinstance(database, Database) else database._session_maker  # noqa: SLF001
-        )
+        """Read through a store, or through what it connects with (`store._session_maker`).
+
+        Raises:
+            InvalidArgumentError: it is neither.
+        """
+        connected = getattr(database, "_session_maker", database)
+        if not isinstance(connected, Database):
+            raise InvalidArgumentError(
+                f"database is of type {type(database).__name__}; expected a SessionStore, or its "
+                "_session_maker"
+            )
+        self._database = connected
         self._cache = ServingCache()
 
     async def get_session_stats(
@@ -80,11 +92,13 @@ class SessionAnalytics:
             InvalidUserIdError: `user_id` is empty, over-long, no string, or holds what PostgreSQL
                 text cannot.
             UnknownSessionTypeError: `session_type` is none of the known ones.
+            InvalidArgumentError: `include_meta` is neither true nor false.
             DatabaseError: the database did not answer; see its subclasses.
         """
         user = None if user_id is None else check_user_id(user_id)
         kind = None if session_type is None else check_session_type(session_type).value
         check_days(days)
+        check_flag(include_meta, "include_meta")
 
         async def read(connection: Connection) -> dict[str, Any]:
             return await read_stats(
@@ -117,10 +131,11 @@ class SessionAnalytics:
         session the database does not hold. After archival nothing changes.
 
         Raises:
-            InvalidArgumentError: the object holds what PostgreSQL cannot.
+            InvalidArgumentError: `session` is no `Session`, or holds what PostgreSQL cannot.
             ErasedUserError: the session's user was erased.
             DatabaseError: the database did not answer; see its subclasses.
         """
+        _check_session(session)
         fallback = {
             "user_id": session.user_id,
             "type": str(session.type),
@@ -129,7 +144,7 @@ class SessionAnalytics:
             "created_at": session.created_at.isoformat(),
             "expires_at": session.expires_at.isoformat() if session.expires_at else None,
             "query_history": session.to_dict()["state"]["history"]["queries"],
-            "total_queries": session.state.history.total_queries,
+            "total_queries": min(session.state.history.total_queries, MAX_INTEGER),
             "is_archived": session.is_archived,
         }
 
@@ -181,6 +196,27 @@ class SessionAnalytics:
             return text.getvalue()
 
         return await self._database.run(write, is_repeatable=True)
+
+
+def _check_session(session: object) -> None:
+    # Here, because reading needs no pydantic.
+    from fiml.sessions.models import Session
+
+    if not isinstance(session, Session):
+        raise InvalidArgumentError(
+            f"session is of type {type(session).__name__}; expected a Session"
+        )
+    # What other programs stored has room in the columns; anything else a session may say of itself.
+    if len(session.user_id or "") > MAX_NAME_LENGTH:
+        raise InvalidUserIdError(
+            f"session.user_id has {len(session.user_id or '')} characters; "
+            f"expected at most {MAX_NAME_LENGTH}"
+        )
+    if len(session.type) > MAX_TYPE_LENGTH:
+        raise InvalidArgumentError(
+            f"session.type is {shown(str(session.type))}; "
+            f"expected at most {MAX_TYPE_LENGTH} characters"
+        )
 
 
 async def read_stats(

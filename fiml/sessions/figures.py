@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ __all__ = [
     "by_frequency",
     "count_members",
     "count_names",
+    "cut_below",
     "most_frequent",
 ]
 
@@ -24,6 +26,12 @@ MOST_FREQUENT: Final = 10
 
 _MAX_NAME: Final = 255
 _MAX_OCCURRENCES: Final = 2**31 - 1
+
+# Strings, brackets, and what is between them.
+_TOKENS: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]|[^"\[\]{}]+')
+_OPENING: Final = frozenset("[{")
+_CLOSING: Final = frozenset("]}")
+_BRACKETS: Final = _OPENING | _CLOSING
 
 Counts = list[tuple[str, int]]
 
@@ -103,6 +111,18 @@ def count_members(documents: str | None) -> Counter[str] | None:
                 return None
             counted[name] += count
     return counted if _are_names(counted) else None
+
+
+def cut_below(document: str, levels: int) -> str:
+    """JSON with so many levels of arrays and objects; those below are emptied."""
+    kept: list[str] = []
+    depth = 0
+    for token in _TOKENS.findall(document):
+        depth += token in _OPENING
+        if depth <= levels or (depth == levels + 1 and token in _BRACKETS):
+            kept.append(token)
+        depth -= token in _CLOSING
+    return "".join(kept)
 
 
 # Without a step of Python for each element: the largest part of what a small answer costs.

@@ -513,10 +513,12 @@ async def _quarantine(
         limit 20
         """,
     )
+    look = "Look at analytics.quarantine, and delete there what needs no attention."
     remedies = {
         "archival": "Repair these sessions (analytics.quarantine has their ids), then run "
         "`session-analytics archive --retry-quarantined`.",
-        "metrics": "Look at analytics.quarantine, and delete there what needs no attention.",
+        "metrics": look,
+        "late archival": look,
     }
     return [
         Finding(

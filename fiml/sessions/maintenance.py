@@ -10,7 +10,7 @@ from psycopg import errors as pg_errors
 
 from fiml.database import Connection, Database
 from fiml.errors import DatabaseError
-from fiml.sessions._arguments import check_user_id, check_whole_number
+from fiml.sessions._arguments import MAX_KEEP_DAYS, check_user_id, check_whole_number
 
 __all__ = [
     "apply_retention",
@@ -21,7 +21,6 @@ __all__ = [
 
 # These wait for writers and touch many rows; an hour is past any patience, and still an end.
 _PATIENCE_SECONDS: Final = 3600.0
-_MAX_KEEP_DAYS: Final = 36_500
 
 
 async def apply_retention(database: Database, keep_days: int) -> datetime | None:
@@ -38,7 +37,7 @@ async def apply_retention(database: Database, keep_days: int) -> datetime | None
         DatabaseError: the marts do not hold every row yet that would go (build first), or the
             database did not answer.
     """
-    days = check_whole_number(keep_days, "keep_days", _MAX_KEEP_DAYS)
+    days = check_whole_number(keep_days, "keep_days", MAX_KEEP_DAYS)
     row = await _call(
         database,
         "select nullif(analytics.apply_retention(now() - make_interval(days => %s)), '-infinity')",

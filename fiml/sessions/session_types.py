@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import StrEnum
 
 from fiml.errors import UnknownSessionTypeError
@@ -26,9 +27,10 @@ def check_session_type(session_type: object) -> SessionType:
     Raises:
         UnknownSessionTypeError: it is none of the known ones; the message lists them.
     """
-    try:
-        return SessionType(session_type)  # type: ignore[arg-type]
-    except ValueError:
-        raise UnknownSessionTypeError(
-            f"session_type is {shown(session_type)}; expected one of {', '.join(SessionType)}"
-        ) from None
+    # Text alone: the enumeration would compare, and repeat, whatever it is given.
+    if isinstance(session_type, str):
+        with suppress(ValueError):
+            return SessionType(session_type)
+    raise UnknownSessionTypeError(
+        f"session_type is {shown(session_type)}; expected one of {', '.join(SessionType)}"
+    )

@@ -20,6 +20,7 @@ from fiml.errors import (
 )
 from fiml.sessions._arguments import (
     MAX_LIMIT,
+    check_flag,
     check_hours,
     check_names,
     check_session_id,
@@ -60,6 +61,7 @@ class SessionStore:
 
         Raises:
             SettingsError: an environment variable does not parse.
+            InvalidArgumentError: `settings` are no `Settings`.
         """
         self._session_maker = Database(settings)
         self._statements = Statements.for_schema(self._session_maker.settings.source_schema)
@@ -171,7 +173,9 @@ class SessionStore:
                 f"session is of type {type(session).__name__}; expected a Session"
             )
         if session.id != wanted:
-            raise InvalidArgumentError(f"the session has the id {session.id}, not {wanted}")
+            raise InvalidArgumentError(
+                f"session has the id {session.id}; expected that of session_id, {wanted}"
+            )
 
         async def update(connection: Connection) -> SessionRow | None:
             async with connection.transaction():
@@ -278,13 +282,9 @@ class SessionStore:
             InvalidUserIdError: `user_id` is malformed.
             InvalidArgumentError: another argument is malformed.
         """
-        if not isinstance(include_archived, bool):
-            raise InvalidArgumentError(
-                f"include_archived is {include_archived!r}; expected true or false"
-            )
         values = {
             "user_id": check_user_id(user_id),
-            "include_archived": include_archived,
+            "include_archived": check_flag(include_archived, "include_archived"),
             "limit": check_whole_number(limit, "limit", MAX_LIMIT),
         }
 
@@ -327,7 +327,10 @@ class SessionStore:
 def _changes(stored: SessionRow, session: Session) -> dict[str, Any]:
     before = stored.session()
     if session.created_at != before.created_at:
-        raise InvalidArgumentError("created_at differs from what is stored; it never changes")
+        raise InvalidArgumentError(
+            f"session has the created_at {session.created_at.isoformat()}; expected the stored "
+            f"one, {before.created_at.isoformat()}: it never changes"
+        )
     known = stored.stored_query_ids()
     added = {query.id: query for query in session.state.history.queries if query.id not in known}
     user_id, session_type = session.user_id, session.type
@@ -343,7 +346,7 @@ def _changes(stored: SessionRow, session: Session) -> dict[str, Any]:
         "assets": _changed_names(session.assets, before.assets, "assets"),
         "tags": _changed_names(session.tags, before.tags, "tags"),
         "expires_at": session.expires_at,
-        "state": json_text(stored.changed_state(session.state), "state"),
+        "state": json_text(stored.changed_state(session.state), "session.state"),
         "queries": f"[{','.join(map(query_text, added.values()))}]",
         "added_queries": len(added),
     }

@@ -19,6 +19,7 @@ from fiml.sessions.figures import (
     by_frequency,
     count_members,
     count_names,
+    cut_below,
     most_frequent,
 )
 from fiml.sessions.queries import MetaRow, WindowPart
@@ -185,7 +186,12 @@ async def _changes(
 async def _counted_there(connection: Connection, kind: str, document: str) -> Counter[str]:
     statement = queries.MEMBERS if kind == "query_type" else queries.NAMES
     cursor = connection.cursor(binary=True, row_factory=tuple_row)
-    await cursor.execute(statement, {"documents": document})
+    try:
+        async with connection.transaction():
+            await cursor.execute(statement, {"documents": document})
+    except errors.StatementTooComplex:
+        # What one session holds may be as deep as a jsonb can be; with the others it is deeper.
+        await cursor.execute(statement, {"documents": cut_below(document, levels=2)})
     return Counter(dict(await cursor.fetchall()))
 
 

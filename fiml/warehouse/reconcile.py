@@ -13,7 +13,9 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import sql
+from psycopg.abc import Buffer
 from psycopg.rows import dict_row
+from psycopg.types.datetime import DateLoader
 
 from fiml.settings import Settings
 from fiml.warehouse._connection import connected
@@ -34,7 +36,7 @@ class Drift:
 
     Attributes:
         mart: the mart's name.
-        activity_date: the UTC day.
+        activity_date: the UTC day; of those outside of Python's years, its first or last one.
         key: the row's other key columns.
         expected: what the source rows add up to, for the columns that differ.
         found: what the mart and the feed rows it has not seen add up to, for the same columns.
@@ -82,6 +84,7 @@ def _compare(
     connection: psycopg.Connection[Any], test: Reconciliation, *, all_days: bool
 ) -> list[Drift]:
     with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
+        cursor.adapters.register_loader("date", _DayLoader)
         cursor.execute("set transaction read only")
         cursor.execute(
             "select set_config('jit', 'off', true), set_config('TimeZone', 'UTC', true), "
@@ -90,6 +93,17 @@ def _compare(
         )
         cursor.execute(_statement(test))
         return [_drift(test, row) for row in cursor.fetchall()]
+
+
+class _DayLoader(DateLoader):
+    """Reads any day that PostgreSQL knows."""
+
+    def load(self, data: Buffer) -> date:
+        """Return the day, or the nearest one that Python knows."""
+        try:
+            return super().load(data)
+        except psycopg.DataError:
+            return date.min if bytes(data).endswith(b"BC") else date.max
 
 
 def _statement(test: Reconciliation) -> sql.Composed:

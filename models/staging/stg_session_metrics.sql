@@ -18,7 +18,7 @@ cleaned as (
         session_metrics.query_type_summary as query_types,
         session_metrics.tags,
         session_metrics.abandoned as is_abandoned,
-        session_metrics.completed_normally as is_completed,
+        session_metrics.completed_normally and not session_metrics.abandoned as is_completed,
         session_metrics.created_at,
         session_metrics.recorded_at,
         analytics.set_aside_values(
@@ -30,7 +30,9 @@ cleaned as (
             session_metrics.avg_query_ms,
             session_metrics.assets_analyzed,
             session_metrics.query_type_summary,
-            session_metrics.tags
+            session_metrics.tags,
+            session_metrics.abandoned,
+            session_metrics.completed_normally
         ) as set_aside_values
     from session_metrics
 

@@ -54,6 +54,18 @@ comment on table analytics.quarantine is 'One row per source row that was set as
 create index on analytics.quarantine (session_id);
 create index on analytics.quarantine (user_id);
 
+-- A source row as quarantine keeps it: nothing, where it takes more than a jsonb holds. One column may be as
+-- large, or as deep, as that already, and no other row may wait for it.
+create function analytics.kept_row(source_row anyelement) returns jsonb
+language plpgsql
+as $$
+begin
+    return to_jsonb(source_row);
+exception when statement_too_complex or program_limit_exceeded then
+    return null;
+end
+$$;
+
 -- Cleaning. One definition of what counts, for triggers, fold, reader and rebuild. Each of these is plain
 -- SQL that the planner inlines, and none can raise, whatever the JSON holds.
 
@@ -167,7 +179,9 @@ create function analytics.set_aside_values(
     avg_query_ms numeric,
     assets jsonb,
     query_types jsonb,
-    tags jsonb
+    tags jsonb,
+    abandoned boolean,
+    completed_normally boolean
 ) returns integer
 language sql immutable parallel safe
 as $$
@@ -179,10 +193,11 @@ as $$
         + analytics.set_aside_names(assets)
         + analytics.set_aside_counts(query_types)
         + analytics.set_aside_names(tags)
+        + case when abandoned and completed_normally then 1 else 0 end
 $$;
 comment on function analytics.set_aside_values is
 'How many values of one metrics row do not count: elements of the wrong kind, negative figures, rates out '
-'of range.';
+'of range, a normal end of a session that was abandoned.';
 
 -- One row per fact: what a session contributes to the figures, and when. The feed carries the same columns.
 create view analytics.session_facts as
@@ -196,7 +211,7 @@ select
     session_metrics.query_type_summary as query_types,
     session_metrics.tags,
     session_metrics.abandoned,
-    session_metrics.completed_normally,
+    session_metrics.completed_normally and not session_metrics.abandoned as completed_normally,
     session_metrics.created_at as occurred_at,
     analytics.set_aside_values(
         session_metrics.total_queries,
@@ -207,7 +222,9 @@ select
         session_metrics.avg_query_ms,
         session_metrics.assets_analyzed,
         session_metrics.query_type_summary,
-        session_metrics.tags
+        session_metrics.tags,
+        session_metrics.abandoned,
+        session_metrics.completed_normally
     ) as set_aside_values
 from session_metrics
 union all
@@ -472,11 +489,11 @@ as $$
         query_types,
         tags,
         abandoned,
-        completed_normally,
+        completed_normally and not abandoned,
         created_at,
         analytics.set_aside_values(
             total_queries, duration_seconds, cache_hit_rate, cache_hit_rate_fraction,
-            avg_query_time_ms, avg_query_ms, assets, query_types, tags
+            avg_query_time_ms, avg_query_ms, assets, query_types, tags, abandoned, completed_normally
         )
 $$;
 
@@ -536,7 +553,7 @@ begin
         insert into analytics.quarantine (fact, session_id, user_id, reason, source_row)
         select
             'metrics', changed_rows.session_id, changed_rows.user_id,
-            'created before the retention horizon', to_jsonb(changed_rows)
+            'created before the retention horizon', analytics.kept_row(changed_rows)
         from changed_rows
         where changed_rows.created_at < (select analytics.horizon());
         delete from session_metrics
@@ -587,7 +604,7 @@ begin
         insert into analytics.quarantine (fact, session_id, user_id, reason, source_row)
         select
             'metrics', new_rows.session_id, new_rows.user_id,
-            'created before the retention horizon', to_jsonb(new_rows)
+            'created before the retention horizon', analytics.kept_row(new_rows)
         from new_rows
         where new_rows.created_at < (select analytics.horizon());
         delete from session_metrics
@@ -627,7 +644,7 @@ begin
         insert into analytics.quarantine (fact, session_id, user_id, reason, source_row)
         select
             'late archival', changed_rows.id, changed_rows.user_id,
-            'archived before the retention horizon', to_jsonb(changed_rows)
+            'archived before the retention horizon', analytics.kept_row(changed_rows)
         from changed_rows
         where changed_rows.is_archived and changed_rows.archived_at < (select analytics.horizon());
         delete from sessions
@@ -706,7 +723,7 @@ begin
         insert into analytics.quarantine (fact, session_id, user_id, reason, source_row)
         select
             'late archival', new_rows.id, new_rows.user_id,
-            'archived before the retention horizon', to_jsonb(new_rows)
+            'archived before the retention horizon', analytics.kept_row(new_rows)
         from new_rows
         where new_rows.archived_at < (select analytics.horizon()) and new_rows.is_archived;
         delete from sessions

@@ -201,7 +201,7 @@ begin
         end if;
         if middle = 0 then
             insert into analytics.quarantine (fact, session_id, user_id, reason, source_row)
-            select 'archival', sessions.id, sessions.user_id, sqlerrm, to_jsonb(sessions)
+            select 'archival', sessions.id, sessions.user_id, sqlerrm, analytics.kept_row(sessions)
             from sessions
             where sessions.id = session_ids[1];
             archived := 0;

@@ -7,9 +7,26 @@
 
 -- The days of the serving layer, as the other reconciliations compare the days of a mart: what it holds plus
 -- the feed rows that it has not seen must be what the source rows add up to, in every scope.
-with days as (
+with touched as (
 
     select * from analytics.days_to_reconcile('session_totals', {{ var("reconcile_all_days") }})
+
+),
+
+-- The layer's first day holds whatever is dated before it as well, and its last day whatever is dated after
+-- it: serving.start_of.
+days as (
+
+    select distinct
+        case
+            when touched.starts_at < '2000-01-02 00:00+00' then '-infinity'
+            else least(touched.starts_at, '2200-01-01 00:00+00')
+        end as starts_at,
+        case
+            when touched.ends_before > '2200-01-01 00:00+00' then 'infinity'
+            else greatest(touched.ends_before, '2000-01-02 00:00+00')
+        end as ends_before
+    from touched
 
 ),
 

@@ -25,6 +25,8 @@ def expected_rows(connection: psycopg.Connection[Any]) -> Rows:
                 coalesce(user_keys.user_key, analytics.anonymous_key()) as user_key,
                 metrics.session_type, metrics.total_queries, metrics.duration_seconds,
                 metrics.abandoned, metrics.completed_normally,
+                metrics.cache_hit_rate::text as cache_hit_rate,
+                metrics.avg_query_time_ms::text as avg_query_time_ms,
                 metrics.assets_analyzed::text as assets, metrics.tags::text as tags,
                 metrics.query_type_summary::text as query_types,
                 extract(epoch from metrics.created_at)::text as at

@@ -7,6 +7,8 @@ it is given and knows the documented rules, not how anything is stored beside th
 from __future__ import annotations
 
 import json
+import re
+import string
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, localcontext
@@ -17,6 +19,9 @@ from psycopg.rows import dict_row
 
 LARGEST_COUNT = 2**31 - 1
 
+_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]|[^"\[\]{}]+')
+_OPENING, _CLOSING, _BRACKETS = frozenset("[{"), frozenset("]}"), frozenset("[]{}")
+
 
 def read_source(connection: psycopg.Connection[Any]) -> dict[str, Any]:
     """Both tables, every row, and the database's time, in the connection's transaction."""
@@ -25,6 +30,7 @@ def read_source(connection: psycopg.Connection[Any]) -> dict[str, Any]:
             """
             select
                 user_id, session_type, total_queries, duration_seconds, abandoned,
+                completed_normally, cache_hit_rate, avg_query_time_ms,
                 assets_analyzed::text as assets, query_type_summary::text as query_types,
                 tags::text as tags, extract(epoch from created_at)::text as at
             from session_metrics
@@ -128,6 +134,10 @@ def expected_set_aside(
 def set_aside_values(row: dict[str, Any]) -> int:
     """How many values of one row do not count."""
     set_aside = (row["total_queries"] < 0) + (row["duration_seconds"] < 0)
+    # How a session ended excludes the other way; the figures know the abandoned ones.
+    set_aside += row["abandoned"] and row["completed_normally"]
+    set_aside += not _is_rate(row["cache_hit_rate"], at_most=1)
+    set_aside += not _is_rate(row["avg_query_time_ms"], at_most=None)
     for text in (row["assets"], row["tags"]):
         value = _parsed(text)
         valid = len(valid_names(text))
@@ -178,8 +188,42 @@ def _window(
 
 
 def _parsed(text: str | None) -> Any:
-    # Python refuses to make an int of thousands of digits.
-    return None if text is None else json.loads(text, parse_float=Decimal, parse_int=Decimal)
+    if text is None:
+        return None
+    try:
+        # Python refuses to make an int of thousands of digits.
+        return json.loads(text, parse_float=Decimal, parse_int=Decimal)
+    except RecursionError:
+        return json.loads(shallow(text, 1), parse_float=Decimal, parse_int=Decimal)
+
+
+def shallow(text: str, levels: int) -> str:
+    """JSON with everything taken out that is nested deeper: nobody looks there for a figure.
+
+    PostgreSQL holds what is nested deeper than Python reads.
+    """
+    kept: list[str] = []
+    depth = 0
+    for token in _TOKENS.findall(text):
+        depth += token in _OPENING
+        if depth <= levels or (depth == levels + 1 and token in _BRACKETS):
+            kept.append(token)
+        depth -= token in _CLOSING
+    return "".join(kept)
+
+
+def _is_rate(text: str | None, at_most: int | None) -> bool:
+    """Whether it is a plain decimal number in range, or nothing at all."""
+    if text is None:
+        return True
+    whole, point, fraction = text.partition(".")
+    is_plain = all(character in string.digits for character in whole + fraction)
+    return (
+        is_plain
+        and 1 <= len(whole) <= 20
+        and len(point) <= len(fraction) <= 25 * len(point)
+        and (at_most is None or Decimal(text) <= at_most)
+    )
 
 
 def valid_names(text: str | None) -> list[str]:

@@ -492,7 +492,7 @@ class World:
                 self.builder.execute(
                     DECODED_TOTALS
                     if name == "session_totals"
-                    else f"select {', '.join(mart.columns)} from marts.{name}"
+                    else f"select {', '.join(map(_readable, mart.columns))} from marts.{name}"
                 ).fetchall(),
                 key=repr,
             )
@@ -558,6 +558,11 @@ class World:
         assert row is not None
         assert "1500" in row[0]
         self.builder.execute(row[0].replace("1500", "80"))
+
+
+def _readable(column: str) -> str:
+    # Days may lie outside of Python's years.
+    return f"{column}::text" if column == "activity_date" else column
 
 
 def heavy_users(totals: list[tuple[Any, ...]]) -> set[str]:

@@ -263,6 +263,24 @@ def test_rows_set_aside_are_told_by_reason_and_are_not_pending(
     assert findings["archival"].detail == "No expired session is waiting."
 
 
+def test_every_kind_of_row_that_is_set_aside_is_told_with_what_to_do(
+    settings: Settings, source: Connection
+) -> None:
+    source.execute("update analytics.settings set horizon = '2020-01-01'")
+    source.execute(
+        "insert into sessions (id, type, is_archived, archived_at) "
+        "values (gen_random_uuid(), 'equity', true, '2019-12-31')"
+    )
+    source.execute(
+        "insert into session_metrics (session_id, session_type, created_at, duration_seconds) "
+        "values (gen_random_uuid(), 'equity', '2019-12-31', 1)"
+    )
+    findings = findings_of(settings)
+    for fact in ("late archival", "metrics"):
+        assert findings[f"quarantine.{fact}"].detail.startswith(f"1 of {fact}: ")
+        assert "analytics.quarantine" in (findings[f"quarantine.{fact}"].remedy or "")
+
+
 def test_sessions_without_an_expiry_are_told(settings: Settings, source: Connection) -> None:
     source.execute("insert into sessions (id, type) values (gen_random_uuid(), 'equity')")
     finding = findings_of(settings)["sessions.without_expiry"]

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -161,6 +162,43 @@ def test_a_rebuild_repairs_what_somebody_broke(settings: Settings, database: Con
     database.execute("update marts.daily_user_stats set queries = queries + 1")
     build(settings, from_scratch=True)
     assert mart_rows(database) == rows
+
+
+def test_days_that_the_serving_layer_keeps_together_are_compared_together(
+    settings: Settings, database: Connection
+) -> None:
+    marts = load_marts(settings)
+    # Its first day holds whatever is dated before, its last day whatever is dated after.
+    days = ("4713-01-01 BC", "1999-12-31", "2000-01-01", "2000-01-02", "2199-12-31", "2200-01-01")
+    for part, dates in enumerate((days[1:], (days[0], "1970-01-01", "294276-12-31"))):
+        for day in dates:
+            record_metrics(database, 3)
+            database.execute(
+                "update session_metrics set created_at = %s::timestamptz where created_at > "
+                "now() - interval '9 days' and created_at < now()",
+                [day],
+            )
+        fold(database, marts, f"part {part}")
+        assert reconcile(settings) == []
+        assert reconcile(settings, all_days=True) == []
+
+
+@pytest.mark.parametrize(
+    ("day", "shown"), [("4713-01-01 BC", date.min), ("294276-12-31", date.max)]
+)
+def test_a_drift_on_a_day_that_python_does_not_know_is_told(
+    settings: Settings, database: Connection, day: str, shown: date
+) -> None:
+    record_metrics(database, 1)
+    database.execute("update session_metrics set created_at = %s", [day])
+    fold(database, load_marts(settings), "first")
+    database.execute("update marts.daily_session_stats set sessions = sessions + 1")
+    [drift] = reconcile(settings)
+    assert (drift.activity_date, drift.expected, drift.found) == (
+        shown,
+        {"sessions": 1},
+        {"sessions": 2},
+    )
 
 
 def test_what_is_wrong_in_a_mart_fails_the_build_by_mart_and_day(
