@@ -155,9 +155,9 @@ def set_up_roles(
     _remember(connection, login.database, wanted, made)
     roles = roles_in_use(connection)
     notes = list(_told_missing(login.name, wanted, roles))
-    for purpose, has_to_inherit in ((Purpose.OWNER, True), (Purpose.BUILDER, False)):
+    for purpose in (Purpose.OWNER, Purpose.BUILDER):
         if purpose in roles:
-            _join(connection, roles[purpose], has_to_inherit=has_to_inherit)
+            _join(connection, roles[purpose])
     for purpose, role in roles.items():
         _open_database(connection, login.database, purpose, role)
         refused = _all(
@@ -241,7 +241,9 @@ def _remember(
                     "SESSION_ANALYTICS_ROLE_PREFIX to names that no other installation has"
                 )
             if not role.is_known or name in made:
-                connection.execute(_REMEMBER, [purpose, name, name in made])
+                # A database that was dropped and made again finds those that it left.
+                is_made_here = name in made or role.database == database
+                connection.execute(_REMEMBER, [purpose, name, is_made_here])
 
 
 _ROLE: Final = f"""
@@ -272,16 +274,15 @@ def _told_missing(
         yield f"No role {missing}: {login} may not make it (it has no CREATEROLE)."
 
 
-def _join(connection: _Connection, role: str, *, has_to_inherit: bool) -> None:
-    """Make the login a member: it has to make things, and to hand them over.
+def _join(connection: _Connection, role: str) -> None:
+    """Make the login a member: what it makes it hands over, and goes on using.
 
     Who makes a role may, from 16 on, let others use it, which is not yet being allowed to.
     """
-    if _may_become(connection, role) and (_inherits(connection, role) or not has_to_inherit):
+    if _is_full_member(connection, role):
         return
-    options = sql.SQL("")
-    if connection.info.server_version >= _FIRST_WITH_MEMBERSHIP_OPTIONS:
-        options = _INHERITING if has_to_inherit else _NOT_INHERITING
+    has_options = connection.info.server_version >= _FIRST_WITH_MEMBERSHIP_OPTIONS
+    options = sql.SQL(" with inherit true, set true") if has_options else sql.SQL("")
     # Not with roles that somebody else made: then everything stays the login's.
     with suppress(errors.InsufficientPrivilege), connection.transaction():
         connection.execute(
@@ -289,18 +290,15 @@ def _join(connection: _Connection, role: str, *, has_to_inherit: bool) -> None:
         )
 
 
-_INHERITING: Final = sql.SQL(" with inherit true, set true")
-_NOT_INHERITING: Final = sql.SQL(" with inherit false, set true")
-
-
-def _inherits(connection: _Connection, role: str) -> bool:
-    return bool(_one(connection, "select pg_has_role(%s, 'usage') as it", [role]).it)
-
-
-def _may_become(connection: _Connection, role: str) -> bool:
+def _is_full_member(connection: _Connection, role: str) -> bool:
     has_options = connection.info.server_version >= _FIRST_WITH_MEMBERSHIP_OPTIONS
-    how = "set" if has_options else "member"
-    return bool(_one(connection, "select pg_has_role(%s, %s) as it", [role, how]).it)
+    return bool(
+        _one(
+            connection,
+            "select pg_has_role(%s, 'usage') and pg_has_role(%s, %s) as it",
+            [role, role, "set" if has_options else "member"],
+        ).it
+    )
 
 
 def _open_database(connection: _Connection, database: str, purpose: Purpose, role: str) -> None:
@@ -324,7 +322,7 @@ def _hand_over(connection: _Connection, objects: Iterable[str], owner: str) -> N
     What somebody else made stays theirs, the application's tables among it. So does everything
     where the login could not use it any more.
     """
-    if _may_become(connection, owner) and _inherits(connection, owner):
+    if _is_full_member(connection, owner):
         with suppress(errors.InsufficientPrivilege), connection.transaction():
             _run_all(connection, _HAND_OVER, {"owner": owner, "names": list(objects)})
 
@@ -391,7 +389,7 @@ order by given.position
 
 def _hand_over_view(connection: _Connection, builder: str, bi: str | None) -> None:
     """Give the builders the view that dbt made before there were any: they have to replace it."""
-    if _may_become(connection, builder):
+    if _is_full_member(connection, builder):
         with suppress(errors.InsufficientPrivilege), connection.transaction():
             _run_all(connection, _HAND_OVER_VIEW, {"builder": builder, "bi": bi})
 

@@ -194,6 +194,10 @@ as $$
 declare
     missing record;
 begin
+    -- PUBLIC is no role, whatever grant takes it for.
+    if to_regrole(quote_ident(grantee)) is null then
+        raise exception 'there is no role called %', grantee using errcode = 'undefined_object';
+    end if;
     for missing in
         select format(
             '%s%s on %s %s',
