@@ -14,6 +14,7 @@ import click
 from fiml.cli._connection import connected_settings, run_async
 from fiml.cli._console import out_console, printable
 from fiml.cli._group import Failure
+from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def stats(
                 user_id, session_type, days, include_meta=meta
             )
 
-    with connected_settings() as settings:
+    with connected_settings(Purpose.READER) as settings:
         figures = run_async(work(settings))
     if as_json:
         click.echo(json.dumps(figures, indent=2, ensure_ascii=False))
@@ -90,7 +91,7 @@ def export(
                 format_, user_id, session_type, days
             )
 
-    with connected_settings() as settings:
+    with connected_settings(Purpose.READER) as settings:
         exported = run_async(work(settings))
     text = (
         exported

@@ -542,7 +542,8 @@ def remove_roles(
     return notes
 
 
-# The application's tables that a migration made go to who takes the rest out.
+# The application's tables that a migration made, and schemas that hold what others made, go to who
+# takes the rest out.
 _TAKE_AWAY: Final = """
 with source_tables as (
     select
@@ -565,10 +566,18 @@ from (
     from source_tables
     where not source_tables.is_owned
     union all
+    select format('alter schema %%I owner to current_user', pg_namespace.nspname)
+    from pg_namespace
+    where
+        pg_namespace.nspname in ('analytics', 'marts', 'serving')
+        and pg_namespace.nspowner = to_regrole(quote_ident(%(role)s::text))
+        and %(is_made_here)s
+    union all
     select format('revoke all on schema %%I from %%I', pg_namespace.nspname, %(role)s::text)
     from pg_namespace
     where
-        pg_namespace.nspname = %(schema)s::text
+        pg_namespace.nspname in ('analytics', 'marts', 'serving', %(schema)s::text)
+        and pg_namespace.nspowner <> to_regrole(quote_ident(%(role)s::text))
         and exists (
             select from aclexplode(pg_namespace.nspacl) as given
             where given.grantee = to_regrole(quote_ident(%(role)s::text))

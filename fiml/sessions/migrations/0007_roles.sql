@@ -129,7 +129,9 @@ select
     settings.source_schema as object_name,
     'usage' as privilege
 from analytics.settings
-cross join unnest(array['owner', 'app', 'builder']) as listed (purpose);
+cross join unnest(array['owner', 'app', 'builder']) as listed (purpose)
+-- It may be one of ours.
+on conflict do nothing;
 
 -- By name: a signature is repeated nowhere.
 insert into analytics.privileges (purpose, kind, object_name, privilege)

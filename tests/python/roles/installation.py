@@ -17,7 +17,7 @@ from fiml.settings import Settings
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-_PASSWORD = "a password of the tests"  # noqa: S105
+_PASSWORD = "a password of the tests"
 
 # Explicit and default privileges alike; what an owner may do with what is its own says nothing.
 PRIVILEGES = """
@@ -66,8 +66,9 @@ objects as (
     where attacl is not null and attnum > 0
     union all
     select
-        'function ' || nspname || '.' || proname || '(' || pg_get_function_identity_arguments(pg_proc.oid)
-        || ')' || case when prosecdef then ' with its owner''s rights' else '' end,
+        'function ' || nspname || '.' || proname || '('
+        || pg_get_function_identity_arguments(pg_proc.oid) || ')'
+        || case when prosecdef then ' with its owner''s rights' else '' end,
         nspname,
         proowner,
         coalesce(proacl, acldefault('f', proowner))
@@ -84,7 +85,8 @@ select
             select
                 roles.purpose,
                 string_agg(
-                    lower(privilege_type) || case when is_grantable then ' with grant option' else '' end,
+                    lower(privilege_type)
+                    || case when is_grantable then ' with grant option' else '' end,
                     ', ' order by privilege_type
                 ) as privileges
             from aclexplode(objects.acl)
@@ -97,7 +99,8 @@ select
 from objects
 left join roles as owners on objects.owner = owners.oid
 where
-    objects.schema_name in ('analytics', 'marts', 'serving', (select source_schema from analytics.settings))
+    objects.schema_name in ('analytics', 'marts', 'serving')
+    or objects.schema_name = (select source_schema from analytics.settings)
 order by objects.object
 """
 

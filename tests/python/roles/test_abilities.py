@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 
 APP, BUILDER, READER, BI = Purpose.APP, Purpose.BUILDER, Purpose.READER, Purpose.BI
 # Nothing of what stands in the database reads like it.
-SECRET = "zz-user-of-the-tests"  # noqa: S105
+SECRET = "zz-user-of-the-tests"
 
 
 @pytest.fixture(scope="module", autouse=True)

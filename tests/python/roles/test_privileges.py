@@ -32,7 +32,7 @@ def expected() -> str:
 
 
 def without_view(matrix: str) -> str:
-    return "".join(line for line in matrix.splitlines(True) if not line.startswith(VIEW))
+    return "".join(line for line in matrix.splitlines(keepends=True) if not line.startswith(VIEW))
 
 
 def test_privileges_after_a_build_are_those_that_are_written_down(

@@ -24,7 +24,7 @@ from fiml.warehouse.fold import fold
 from fiml.warehouse.project import load_marts
 from fiml.warehouse.reconcile import reconcile
 
-PASSWORD = "of the tests"  # noqa: S105
+PASSWORD = "of the tests"
 
 
 class World:
@@ -309,9 +309,18 @@ def test_tables_that_were_there_stay_whose_they_are(world: World) -> None:
     application = world.login()
     database = world.database(application)
     with psycopg.connect(as_login(database, application), autocommit=True) as theirs:
-        theirs.execute("create table sessions (id uuid primary key, user_id varchar(255), "
-                       "type varchar(50) not null, tags jsonb not null default '[]', "
-                       "is_archived boolean not null default false, archived_at timestamptz)")  # fmt: skip
+        theirs.execute(
+            """
+            create table sessions (
+                id uuid primary key,
+                user_id varchar(255),
+                type varchar(50) not null,
+                tags jsonb not null default '[]',
+                is_archived boolean not null default false,
+                archived_at timestamptz
+            )
+            """
+        )
     migrate(database)
     with psycopg.connect(as_login(database, application), autocommit=True) as theirs:
         theirs.execute("alter table sessions add column theirs text")
