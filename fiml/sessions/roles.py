@@ -25,6 +25,7 @@ __all__ = [
     "KnownRole",
     "Purpose",
     "default_prefix",
+    "drop_left_roles",
     "known_roles",
     "remove_roles",
     "role_names",
@@ -177,7 +178,7 @@ def set_up_roles(
     if refused_settings:
         notes.append(
             f"{login.name} may not change the settings of {', '.join(refused_settings)}: timeouts "
-            "and the like stay the server's (docs/operations.md lists them)."
+            "and the like stay the server's (docs/security.md lists them)."
         )
     return notes
 
@@ -503,6 +504,21 @@ def known_roles(connection: _Connection) -> list[KnownRole]:
             """,
         )
     ]
+
+
+def drop_left_roles(connection: _Connection, database: str) -> None:
+    """Drop the roles that were made for a database which was dropped since, all but those in use.
+
+    Raises:
+        psycopg.Error: the server refused.
+    """
+    for role in _all(
+        connection,
+        "select rolname as name from pg_roles where shobj_description(oid, 'pg_authid') = %s",
+        [_MARK + database],
+    ):
+        with suppress(errors.DependentObjectsStillExist), connection.transaction():
+            connection.execute(sql.SQL("drop role {}").format(sql.Identifier(role.name)))
 
 
 def remove_roles(

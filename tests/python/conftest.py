@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from fiml.local_server import local_server, remove_local_server
 from fiml.sessions.migrations import migrate
-from fiml.sessions.roles import role_names
+from fiml.sessions.roles import drop_left_roles
 
 # The workers of pytest-xdist inherit it and so share one server.
 _HOME_VARIABLE = "SESSION_ANALYTICS_TEST_SERVER_HOME"
@@ -69,13 +69,11 @@ class Server:
             sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)),
         )
         # Roles are the cluster's, and outlive a database.
-        for role in role_names(name).values():
-            self._run(sql.SQL("drop role if exists {}").format(sql.Identifier(role)))
+        with psycopg.connect(self.maintenance_conninfo, autocommit=True) as connection:
+            drop_left_roles(connection, name)
 
     def _run(self, statement: sql.Composable) -> None:
         with psycopg.connect(self.maintenance_conninfo, autocommit=True) as connection:
-            # What was never made is not worth a notice.
-            connection.execute("set client_min_messages = warning")
             connection.execute(statement)
 
 
