@@ -134,7 +134,8 @@ def set_up_roles(
 ) -> list[str]:
     """Make the roles that are missing and give each what it needs; write only what is missing.
 
-    A login that may make no roles goes on without them, and does everything itself.
+    What is open to PUBLIC by default is closed. A login that may make no roles goes on without
+    them, and does everything itself.
 
     Args:
         connection: of the login that migrates, in a transaction, with the source schema first in
@@ -150,6 +151,7 @@ def set_up_roles(
         RoleError: a role of that name belongs to another installation, or may do too much.
         psycopg.Error: the server refused a statement.
     """
+    connection.execute("select analytics.close_to_public()")
     login = _one(connection, _LOGIN)
     wanted = _wanted(connection, login.database, prefix)
     made = _make(connection, login.database, wanted.values()) if login.may_make else frozenset()

@@ -294,6 +294,46 @@ values
 ('builder', 'function', 'analytics.describe(regclass,text,jsonb)', 'execute'),
 ('builder', 'function', 'analytics.become_builder()', 'execute');
 
-revoke all on schema analytics, marts, serving from public;
-revoke all on all tables in schema analytics, marts, serving from public;
-revoke all on all routines in schema analytics, serving from public;
+-- PUBLIC may call what is made, and after a restore without privileges what was made again. What others made
+-- in schemas of these names is theirs to close.
+create function analytics.close_to_public() returns void
+language plpgsql
+as $$
+declare
+    installer oid := (select relowner from pg_class where oid = 'analytics.privileges'::regclass);
+    opened record;
+begin
+    for opened in
+        select 'routine ' || pg_proc.oid::regprocedure::text as object_name
+        from pg_proc
+        where
+            pg_proc.pronamespace in ('analytics'::regnamespace, 'serving'::regnamespace)
+            and pg_proc.proowner = installer
+            and exists (
+                select from aclexplode(coalesce(pg_proc.proacl, acldefault('f', pg_proc.proowner))) as given
+                where given.grantee = 0
+            )
+        union all
+        select 'table ' || pg_class.oid::regclass::text
+        from pg_class
+        where
+            pg_class.relnamespace in (
+                'analytics'::regnamespace, 'marts'::regnamespace, 'serving'::regnamespace
+            )
+            and pg_class.relowner = installer
+            and exists (select from aclexplode(pg_class.relacl) as given where given.grantee = 0)
+        union all
+        select 'schema ' || pg_namespace.oid::regnamespace::text
+        from pg_namespace
+        where
+            pg_namespace.nspname in ('analytics', 'marts', 'serving')
+            and pg_namespace.nspowner = installer
+            and exists (select from aclexplode(pg_namespace.nspacl) as given where given.grantee = 0)
+    loop
+        execute format('revoke all on %s from public', opened.object_name);
+    end loop;
+end
+$$;
+comment on function analytics.close_to_public is 'Takes from PUBLIC what it has here.';
+
+select analytics.close_to_public();

@@ -101,7 +101,7 @@ left join roles as owners on objects.owner = owners.oid
 where
     objects.schema_name in ('analytics', 'marts', 'serving')
     or objects.schema_name = (select source_schema from analytics.settings)
-order by objects.object
+order by objects.object collate "C"
 """
 
 

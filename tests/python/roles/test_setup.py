@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from exactness.restoring import dump_and_restore
 from psycopg import errors, sql
 from psycopg.conninfo import make_conninfo
 from roles.installation import Connection, drop_roles, one, own_names, privileges
@@ -255,6 +256,43 @@ def test_a_role_that_is_used_elsewhere_stays_and_is_named(world: World) -> None:
     elsewhere.execute(sql.SQL("revoke select on theirs from {}").format(sql.Identifier(reader)))
     assert uninstall(database, on_note=notes.append)
     assert len(notes) == 1
+
+
+def test_a_restore_without_privileges_is_mended_by_migrating_again(world: World) -> None:
+    database, restored = world.database(), world.database()
+    migrate(database)
+    dump_and_restore(database, restored)
+    connection = world.connected(restored)
+    assert "PUBLIC execute" in privileges(connection)
+    assert migrate(restored) == []
+    assert privileges(connection).splitlines() == [
+        # The restored tables belong to who restored them.
+        line.replace("table public.sessions, of owner", "table public.sessions, of nobody of ours")
+        .replace("session_metrics, of owner", "session_metrics, of nobody of ours")
+        .replace("session_metrics_id_seq, of owner", "session_metrics_id_seq, of nobody of ours")
+        .replace("; owner create, usage", "")
+        for line in privileges(world.connected(database)).splitlines()
+    ]
+
+
+def test_what_others_made_in_schemas_of_our_names_stays_as_open_as_it_is(world: World) -> None:
+    stranger, login = world.login(), world.login("createrole")
+    database = world.database(login)
+    connection = world.connected(database)
+    connection.execute(
+        sql.SQL("create schema analytics authorization {}").format(sql.Identifier(login))
+    )
+    connection.execute(
+        sql.SQL("grant usage, create on schema analytics to {}").format(sql.Identifier(stranger))
+    )
+    with psycopg.connect(as_login(database, stranger), autocommit=True) as theirs:
+        theirs.execute("create function analytics.theirs() returns integer return 1")
+    migrate(as_login(database, login))
+    assert one(
+        connection, "select has_function_privilege('public', 'analytics.theirs()', 'execute')"
+    )
+    assert uninstall(as_login(database, login))
+    assert one(connection, "select analytics.theirs()") == 1
 
 
 def test_an_operator_s_own_settings_and_grants_stay(world: World) -> None:
