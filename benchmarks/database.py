@@ -14,6 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from fiml.errors import DatabaseError
 from fiml.local_server import local_server
+from fiml.sessions.roles import drop_left_roles
 from fiml.settings import Settings
 
 __all__ = ["PREFIX", "Server", "benchmark_server", "mark_complete", "own_database"]
@@ -106,6 +107,7 @@ def _drop(connection: psycopg.Connection[Any], name: str) -> None:
     connection.execute(
         sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
     )
+    drop_left_roles(connection, name)
 
 
 def _comment(connection: psycopg.Connection[Any], name: str, text: str) -> None:

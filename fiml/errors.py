@@ -16,6 +16,7 @@
     │   ├── DatabaseUnavailableError           it cannot be reached, or it broke the connection
     │   ├── DeadlineExceededError (TimeoutError)
     │   ├── PoolExhaustedError                 no connection became free in time
+    │   ├── RoleError                          a database role cannot be one of this package's
     │   └── SchemaVersionError                 not migrated, or by another version of this package
     ├── BuildError                             a dbt build did not succeed
     ├── ReconciliationError                    a mart does not hold what the source says
@@ -36,6 +37,7 @@ __all__ = [
     "LocalServerError",
     "PoolExhaustedError",
     "ReconciliationError",
+    "RoleError",
     "SchemaVersionError",
     "SessionAnalyticsError",
     "SessionArchivedError",
@@ -100,6 +102,10 @@ class DeadlineExceededError(DatabaseError, TimeoutError):
 
 class PoolExhaustedError(DatabaseError):
     """No connection of the pool became free within the deadline."""
+
+
+class RoleError(DatabaseError):
+    """A database role cannot be what this package would use it for."""
 
 
 class SchemaVersionError(DatabaseError):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from fiml.errors import SettingsError
+from fiml.sessions.roles import Purpose
 
 __all__ = ["SETTINGS", "Setting", "Settings"]
 
@@ -32,6 +33,30 @@ SETTINGS = (
         "",
         "Where the sessions are: a postgresql:// URL or a libpq connection string. Without it, "
         "libpq's own PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE and so on.",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_APP_URL",
+        "",
+        "The same database, with the login that `archive` and the job archive with; default: as "
+        "DATABASE_URL.",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_BUILDER_URL",
+        "",
+        "The same database, with the login that `build`, `fold`, `reconcile`, `doctor` and the job "
+        "use; default: as DATABASE_URL.",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_READER_URL",
+        "",
+        "The same database, with the login that `stats`, `export` and `mcp` read with; default: as "
+        "DATABASE_URL.",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_ROLE_PREFIX",
+        "",
+        "What the names of the roles that `migrate` makes begin with; default: the database's name "
+        "and _analytics_.",
     ),
     Setting(
         "SESSION_ANALYTICS_SOURCE_SCHEMA",
@@ -78,8 +103,8 @@ SETTINGS = (
     Setting(
         "SESSION_ANALYTICS_BI_ROLE",
         "",
-        "Database role that builds let read the schema marts; nothing is granted without it, and "
-        "nothing is ever revoked.",
+        "One more role that builds let read the schema marts, beside the one for BI that `migrate` "
+        "makes; nothing is ever revoked.",
     ),
     Setting(
         "SESSION_ANALYTICS_PROJECT_DIR",
@@ -97,6 +122,10 @@ class Settings:
 
     Attributes:
         conninfo: libpq connection string; empty means libpq's own environment variables.
+        app_conninfo: the same database as who archives; empty means `conninfo`.
+        builder_conninfo: the same database as who builds; empty means `conninfo`.
+        reader_conninfo: the same database as who reads; empty means `conninfo`.
+        role_prefix: what the names of the roles begin with; empty means the database's name.
         source_schema: schema of the tables `sessions` and `session_metrics`.
         pool_size: most connections kept open, at least 1.
         timeout_seconds: deadline of one library call, above 0.
@@ -109,6 +138,10 @@ class Settings:
     """
 
     conninfo: str = _DEFAULTS["DATABASE_URL"]
+    app_conninfo: str = _DEFAULTS["SESSION_ANALYTICS_APP_URL"]
+    builder_conninfo: str = _DEFAULTS["SESSION_ANALYTICS_BUILDER_URL"]
+    reader_conninfo: str = _DEFAULTS["SESSION_ANALYTICS_READER_URL"]
+    role_prefix: str = _DEFAULTS["SESSION_ANALYTICS_ROLE_PREFIX"]
     source_schema: str = _DEFAULTS["SESSION_ANALYTICS_SOURCE_SCHEMA"]
     pool_size: int = int(_DEFAULTS["SESSION_ANALYTICS_POOL_SIZE"])
     timeout_seconds: float = float(_DEFAULTS["SESSION_ANALYTICS_TIMEOUT_SECONDS"])
@@ -131,8 +164,15 @@ class Settings:
         def text(name: str) -> str:
             return env.get(name) or _DEFAULTS[name]
 
+        def url(name: str) -> str:
+            return _conninfo(name, text(name)) if text(name) else ""
+
         return cls(
-            conninfo=_conninfo(text("DATABASE_URL")),
+            conninfo=_conninfo("DATABASE_URL", text("DATABASE_URL")),
+            app_conninfo=url("SESSION_ANALYTICS_APP_URL"),
+            builder_conninfo=url("SESSION_ANALYTICS_BUILDER_URL"),
+            reader_conninfo=url("SESSION_ANALYTICS_READER_URL"),
+            role_prefix=text("SESSION_ANALYTICS_ROLE_PREFIX"),
             source_schema=text("SESSION_ANALYTICS_SOURCE_SCHEMA"),
             pool_size=_whole_number(env, "SESSION_ANALYTICS_POOL_SIZE"),
             timeout_seconds=_seconds(env, "SESSION_ANALYTICS_TIMEOUT_SECONDS"),
@@ -143,6 +183,27 @@ class Settings:
             reconcile_schedule=text("SESSION_ANALYTICS_RECONCILE_SCHEDULE"),
             project_dir=Path(text("SESSION_ANALYTICS_PROJECT_DIR") or PROJECT_DIR),
         )
+
+    def connecting_as(self, purpose: Purpose) -> Settings:
+        """These settings with the login for a purpose, where one is named for it."""
+        named = {
+            Purpose.APP: self.app_conninfo,
+            Purpose.BUILDER: self.builder_conninfo,
+            Purpose.READER: self.reader_conninfo,
+        }.get(purpose)
+        return replace(self, conninfo=named) if named else self
+
+    def login_environment(self) -> dict[str, str]:
+        """The connections as variables for a child process, instead of those it would inherit.
+
+        In the environment, which other users cannot read: each may hold a password.
+        """
+        logins = {
+            "SESSION_ANALYTICS_APP_URL": self.app_conninfo,
+            "SESSION_ANALYTICS_BUILDER_URL": self.builder_conninfo,
+            "SESSION_ANALYTICS_READER_URL": self.reader_conninfo,
+        }
+        return {**logins, "DATABASE_URL": self.conninfo} if self.conninfo else logins
 
     def libpq_environment(self) -> dict[str, str]:
         """The connection as libpq's PG* variables, which dbt's profile and psql read."""
@@ -163,7 +224,7 @@ class Settings:
         return variables
 
 
-def _conninfo(given: str) -> str:
+def _conninfo(name: str, given: str) -> str:
     import psycopg
 
     # SQLAlchemy's spelling of a driver is not libpq's.
@@ -174,7 +235,7 @@ def _conninfo(given: str) -> str:
     except psycopg.ProgrammingError:
         # What libpq says about it would show the password.
         raise SettingsError(
-            "DATABASE_URL is no PostgreSQL connection string; "
+            f"{name} is no PostgreSQL connection string; "
             "expected postgresql://user:password@host:port/database or libpq's key=value form"
         ) from None
 

@@ -15,5 +15,18 @@
     {%- for column in model.columns.values() if comments.get(column.name) != column.description -%}
         {%- set wanted.is_there = false -%}
     {%- endfor -%}
-    {%- if not wanted.is_there -%}{% do persist_docs(relation, model) %}{%- endif -%}
+    {%- if not wanted.is_there and relation.is_view -%}{% do persist_docs(relation, model) %}{%- endif -%}
+    {#- A table is the owner's, who alone may comment on it, and not the builder's. -#}
+    {%- if not wanted.is_there and not relation.is_view -%}
+        {%- set descriptions = {} -%}
+        {%- for column in model.columns.values() %}{% do descriptions.update({column.name: column.description}) %}{% endfor -%}
+        {% do run_query(
+            "select analytics.describe('" ~ relation ~ "', "
+            ~ sql_text(model.description) ~ ", " ~ sql_text(tojson(descriptions)) ~ ")"
+        ) %}
+    {%- endif -%}
+{%- endmacro %}
+
+{% macro sql_text(value) -%}
+    {{ return("'" ~ value | replace("'", "''") ~ "'") }}
 {%- endmacro %}

@@ -13,6 +13,9 @@
     {{ run_hooks(pre_hooks, inside_transaction=false) }}
     {{ run_hooks(pre_hooks, inside_transaction=true) }}
 
+    {%- call statement("builder") -%}
+        select analytics.become_builder()
+    {%- endcall -%}
     {%- do lock_view(target_relation) -%}
     {%- set is_unchanged = view_is_there(target_relation) and view_is_unchanged(target_relation, sql) -%}
     {% call statement("main") -%}

@@ -8,6 +8,7 @@ import dagster as dg
 from fiml.database import Database
 from fiml.errors import DatabaseUnavailableError, DeadlineExceededError
 from fiml.sessions.archival import ArchivalResult, archive_expired
+from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 
 __all__ = ["ARCHIVED_SESSIONS", "archived_sessions"]
@@ -35,7 +36,9 @@ def archived_sessions(context: dg.AssetExecutionContext) -> dg.MaterializeResult
         context.log.info("archived %d, set aside %d so far", total.archived, total.quarantined)
 
     try:
-        result = asyncio.run(_archive(Settings.from_environment(), report))
+        result = asyncio.run(
+            _archive(Settings.from_environment().connecting_as(Purpose.APP), report)
+        )
     except (DatabaseUnavailableError, DeadlineExceededError) as error:
         # What was archived stays archived: trying again goes on from there.
         raise dg.RetryRequested(_RETRIES, _RETRY_SECONDS) from error

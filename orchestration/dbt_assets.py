@@ -22,6 +22,7 @@ from dagster_dbt import (
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
 from packaging.version import Version
 
+from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 from fiml.warehouse.builds import build_command, own_target
 from fiml.warehouse.project import manifest_path
@@ -115,7 +116,7 @@ def make_marts(settings: Settings) -> dg.AssetsDefinition:
         ),
     )
     def marts(context: dg.AssetExecutionContext, dbt: Dbt) -> Iterator[Any]:
-        now = Settings.from_environment()
+        now = Settings.from_environment().connecting_as(Purpose.BUILDER)
         with own_target(now.project_dir.resolve()) as target:
             (target / "run_results.json").unlink(missing_ok=True)
             with dbt.connected(now):

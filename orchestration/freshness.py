@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 from fiml.warehouse.freshness import source_freshness
 from orchestration.archival import ARCHIVED_SESSIONS
@@ -19,7 +20,7 @@ __all__ = ["sources_are_fresh"]
 )
 def sources_are_fresh() -> dg.AssetCheckResult:
     """Fail where a source is stale; no build stops for that."""
-    found = source_freshness(Settings.from_environment())
+    found = source_freshness(Settings.from_environment().connecting_as(Purpose.BUILDER))
     stale = [freshness for freshness in found if freshness.status != "pass"]
     is_error = any(freshness.status == "error" for freshness in stale)
     return dg.AssetCheckResult(

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
+from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 from fiml.warehouse.project import load_marts
 from fiml.warehouse.reconcile import Drift, reconcile
@@ -51,7 +52,8 @@ def make_reconciliation(settings: Settings) -> dg.AssetChecksDefinition:
     def reconciliation(
         context: dg.AssetCheckExecutionContext, config: ReconciliationConfig
     ) -> Iterator[dg.AssetCheckResult]:
-        drifts = reconcile(Settings.from_environment(), all_days=config.all_days)
+        settings = Settings.from_environment().connecting_as(Purpose.BUILDER)
+        drifts = reconcile(settings, all_days=config.all_days)
         for drift in drifts[:_NAMED_DRIFTS]:
             context.log.error(str(drift))
         for name, key in keys.items():

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from fiml.cli._group import Failure
+from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 
 __all__ = ["connected_settings", "run_async"]
@@ -18,8 +19,10 @@ T = TypeVar("T")
 
 
 @contextmanager
-def connected_settings() -> Iterator[Settings]:
+def connected_settings(purpose: Purpose | None = None) -> Iterator[Settings]:
     """The settings of the environment; where it names no database, those of the demo's local one.
+
+    With the login for `purpose`, where there is one; else with the one that may do everything.
 
     The local server runs for as long as the command does.
 
@@ -29,11 +32,13 @@ def connected_settings() -> Iterator[Settings]:
         LocalServerError: the local server does not start.
     """
     settings = Settings.from_environment()
-    if any(os.environ.get(name) for name in _NAMES_A_DATABASE):
-        yield settings
+    named = settings.connecting_as(purpose) if purpose else settings
+    if named is not settings or any(os.environ.get(name) for name in _NAMES_A_DATABASE):
+        yield named
         return
 
     from fiml.demo._database import DATABASE, is_finished
+    from fiml.demo._logins import with_logins
     from fiml.local_server import has_local_data, local_server
 
     if not has_local_data():
@@ -50,7 +55,8 @@ def connected_settings() -> Iterator[Settings]:
             )
         if not finished:
             raise Failure("the last demo did not come to its end: run `make demo` again")
-        yield replace(settings, conninfo=server.conninfo(DATABASE))
+        local = with_logins(replace(settings, conninfo=server.conninfo(DATABASE)), server)
+        yield local.connecting_as(purpose) if purpose else local
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

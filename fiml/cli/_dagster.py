@@ -117,10 +117,7 @@ def dagster_environment(
         "SESSION_ANALYTICS_ARCHIVE_CONNECTIONS": str(settings.archive_connections),
         "SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS": str(settings.fold_interval_seconds),
     }
-    if settings.conninfo:
-        # In the environment, which other users cannot read: it may hold a password.
-        env["DATABASE_URL"] = settings.conninfo
-    return env
+    return {**env, **settings.login_environment()}
 
 
 def _instance_settings() -> Path:

@@ -23,40 +23,46 @@ def migrate() -> None:
     from fiml.sessions.migrations import MIGRATIONS
     from fiml.sessions.migrations import migrate as apply_migrations
 
+    notes: list[str] = []
     with connected_settings() as settings, reporting("Migrating") as report:
         applied = apply_migrations(
             settings.conninfo,
             settings.source_schema,
+            role_prefix=settings.role_prefix,
             on_progress=lambda step: report(f"{step.version} {step.name}"),
+            on_note=notes.append,
         )
     version = MIGRATIONS[-1].version
     if applied:
         click.echo(f"The database is at version {version}; {len(applied)} migrations were applied.")
     else:
         click.echo(f"The database is at version {version} already.")
+    _tell(notes)
 
 
 @click.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def uninstall(*, yes: bool) -> None:
-    """Take triggers and own schemas out; sessions and metrics stay.
+    """Take triggers, own schemas and roles out; sessions and metrics stay.
 
     What only the marts still know (days behind the retention horizon) and the list of erased users
     go with them.
     """
     from fiml.sessions.migrations import uninstall as take_out
 
+    notes: list[str] = []
     with connected_settings() as settings:
         if not yes:
             _confirm(
                 f"Take the triggers and the schemas analytics and marts out of {_place(settings)}?",
             )
-        was_installed = take_out(settings.conninfo)
+        was_installed = take_out(settings.conninfo, on_note=notes.append)
     click.echo(
         "Taken out; the source tables are as they were."
         if was_installed
         else "There was nothing to take out."
     )
+    _tell(notes)
 
 
 @click.command()
@@ -136,6 +142,11 @@ def erase_user(*, yes: bool) -> None:
         if any(receipt.values())
         else "Nothing is left of this user."
     )
+
+
+def _tell(notes: list[str]) -> None:
+    for note in notes:
+        click.echo(note, err=True)
 
 
 def _confirm(question: str) -> None:

@@ -21,8 +21,9 @@ def doctor() -> None:
     from rich.text import Text
 
     from fiml.sessions.health import examine, is_healthy
+    from fiml.sessions.roles import Purpose
 
-    with connected_settings() as settings:
+    with connected_settings(Purpose.BUILDER) as settings:
         findings = run_async(examine(settings))
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)

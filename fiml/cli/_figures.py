@@ -15,6 +15,7 @@ from fiml.cli._console import json_document, out_console, printable
 from fiml.cli._group import Failure
 from fiml.cli._options import whole_number
 from fiml.sessions._arguments import MAX_DAYS
+from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def stats(
                 user_id, session_type, days, include_meta=meta
             )
 
-    with connected_settings() as settings:
+    with connected_settings(Purpose.READER) as settings:
         figures = run_async(work(settings))
     if as_json:
         click.echo(json_document(figures))
@@ -96,7 +97,7 @@ def export(
                 format_, user_id, session_type, days
             )
 
-    with connected_settings() as settings:
+    with connected_settings(Purpose.READER) as settings:
         exported = run_async(work(settings))
     text = exported if isinstance(exported, str) else json_document(exported) + "\n"
     if str(output) == "-":

@@ -34,20 +34,22 @@ def mcp(*, http: bool, host: str, port: int, no_fold: bool) -> None:
     A process beside it folds what comes in every second.
     """
     from fiml.mcp.server import serve_http, serve_stdio
+    from fiml.sessions.roles import Purpose
     from fiml.warehouse.folding import folding
 
     with ExitStack() as stack:
         settings = stack.enter_context(connected_settings())
         if not no_fold:
             stack.enter_context(folding(settings, on_line=_tell))
+        reading = settings.connecting_as(Purpose.READER)
         if not http:
-            serve_stdio(settings)
+            serve_stdio(reading)
             return
         try:
             serve_http(
                 host,
                 port,
-                settings=settings,
+                settings=reading,
                 on_ready=lambda url: _tell(f"Serving MCP on {url}; Ctrl-C ends it."),
             )
         except OSError as error:

@@ -40,7 +40,7 @@ def _value(setting: Setting) -> str:
     given = os.environ.get(setting.name)
     if not given:
         return setting.default or _NONE
-    return _without_secrets(given) if setting.name == "DATABASE_URL" else given
+    return _without_secrets(given) if setting.name.endswith("_URL") else given
 
 
 def _without_secrets(given: str) -> str:

@@ -6,6 +6,7 @@ import click
 
 from fiml.cli._connection import connected_settings, run_async
 from fiml.cli._console import out_console, printable, reporting
+from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 
 __all__ = ["archive", "build", "fold", "reconcile"]
@@ -30,7 +31,10 @@ def archive(*, retry_quarantined: bool) -> None:
                 database, on_progress=lambda so_far: report(f"{so_far.archived:,} archived")
             )
 
-    with connected_settings() as settings, reporting("Archiving", at_most_every=1.0) as report:
+    with (
+        connected_settings(Purpose.APP) as settings,
+        reporting("Archiving", at_most_every=1.0) as report,
+    ):
         result = run_async(work(settings))
     click.echo(f"{result.archived:,} sessions archived.")
     if result.quarantined:
@@ -52,7 +56,7 @@ def build(*, from_scratch: bool) -> None:
     from fiml.warehouse.builds import build as run_build
 
     title = "Building from scratch" if from_scratch else "Building"
-    with connected_settings() as settings, reporting(title) as report:
+    with connected_settings(Purpose.BUILDER) as settings, reporting(title) as report:
         result = run_build(settings, from_scratch=from_scratch, on_line=report)
     click.echo(f"{result.nodes} models and tests passed in {result.seconds:.1f} s.")
 
@@ -70,7 +74,7 @@ def fold() -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("fiml.warehouse").setLevel(logging.INFO)
-    with connected_settings() as settings:
+    with connected_settings(Purpose.BUILDER) as settings:
         exit_code = run(settings)
     click.get_current_context().exit(exit_code)
 
@@ -87,7 +91,7 @@ def reconcile(*, all_days: bool) -> None:
     from fiml.warehouse.reconcile import reconcile as compare
 
     title = "Comparing all days" if all_days else "Comparing the days last touched"
-    with connected_settings() as settings, reporting(title):
+    with connected_settings(Purpose.BUILDER) as settings, reporting(title):
         drifts = compare(settings, all_days=all_days)
     if not drifts:
         click.echo("Every mart holds what the source says.")

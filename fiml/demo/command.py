@@ -20,14 +20,16 @@ from rich.console import Console
 
 from fiml.database import Database
 from fiml.demo._database import DATABASE, new_demo_database
+from fiml.demo._logins import make_logins, with_logins
 from fiml.demo._pipeline import run_pipeline
 from fiml.demo._report import print_answers, print_next, write_environment_file
 from fiml.demo._steps import Steps
 from fiml.demo.history import DAYS, HEAVY_USER, SESSIONS, generate, load
 from fiml.errors import SessionAnalyticsError
-from fiml.local_server import local_server
+from fiml.local_server import LocalServer, local_server
 from fiml.sessions.analytics import SessionAnalytics
 from fiml.sessions.migrations import migrate
+from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 from fiml.warehouse.folding import folding
 
@@ -37,6 +39,13 @@ _FOLDER: Final = ".session-analytics"
 _LOG: Final = "demo.log"
 _ENVIRONMENT_FILE: Final = "demo.env"
 _WINDOW_DAYS: Final = 30
+_OF_OTHERS: Final = (
+    "DAGSTER_HOME",
+    "SESSION_ANALYTICS_APP_URL",
+    "SESSION_ANALYTICS_BUILDER_URL",
+    "SESSION_ANALYTICS_READER_URL",
+    "SESSION_ANALYTICS_ROLE_PREFIX",
+)
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -95,8 +104,13 @@ def _run(console: Console, steps: Steps, sessions: int, seed: int, *, fold: bool
                 on_progress=lambda migration: step.note(migration.name.replace("_", " ")),
             )
             step.detail = f"{len(applied)} migrations"
+            if server.local is not None:
+                with psycopg.connect(conninfo, autocommit=True) as connection:
+                    make_logins(connection, server.local)
+                settings = with_logins(settings, server.local)
+                os.environ.update(settings.login_environment())
         environment_file = None
-        if not server.is_local:
+        if server.local is None:
             environment_file = folder / _ENVIRONMENT_FILE
             write_environment_file(environment_file, conninfo)
         with steps.step(f"Make up {sessions:,} sessions of {DAYS} days"):
@@ -113,7 +127,7 @@ def _run(console: Console, steps: Steps, sessions: int, seed: int, *, fold: bool
                 output = stack.enter_context(log.open("ab"))
                 stack.enter_context(folding(settings, on_line=step.note, output=output))
         with steps.step("Read the figures"), _uninterrupted():
-            answers = asyncio.run(_read(settings))
+            answers = asyncio.run(_read(settings.connecting_as(Purpose.READER)))
         steps.end()
         print_answers(answers)
         print_next(console, environ, environment_file)
@@ -132,7 +146,7 @@ async def _read(settings: Settings) -> list[dict[str, Any]]:
 class _Server:
     conninfo: str
     description: str
-    is_local: bool
+    local: LocalServer | None
 
 
 @contextmanager
@@ -140,11 +154,11 @@ def _server() -> Iterator[_Server]:
     if os.environ.get("DATABASE_URL"):
         given = Settings.from_environment().conninfo
         host = conninfo_to_dict(given).get("host") or "its default host"
-        yield _Server(given, f"the server of DATABASE_URL, {host}", is_local=False)
+        yield _Server(given, f"the server of DATABASE_URL, {host}", local=None)
         return
     with local_server() as own:
         version = f"PostgreSQL {own.version}, {own.source}, port {own.port}"
-        yield _Server(own.conninfo(), version, is_local=True)
+        yield _Server(own.conninfo(), version, local=own)
 
 
 def _demo_environment(conninfo: str, server: _Server) -> dict[str, str]:
@@ -152,8 +166,8 @@ def _demo_environment(conninfo: str, server: _Server) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        # libpq's own variables speak of another server than the local one.
-        if not (server.is_local and name.startswith("PG")) and name != "DAGSTER_HOME"
+        # libpq's own variables speak of another server than the local one, and so do logins.
+        if not (server.local is not None and name.startswith("PG")) and name not in _OF_OTHERS
     }
     return {
         **kept,

@@ -4,6 +4,7 @@ Any number of processes share one server. The first one starts it, it stops by i
 one is gone - also when that one was killed -, and its data stays.
 """
 
+import hmac
 import json
 import os
 import shutil
@@ -53,12 +54,24 @@ class LocalServer:
     host: str = HOST
     user: str = USER
 
-    def conninfo(self, dbname: str = "postgres") -> str:
-        """Return the URL of one of its databases, password included."""
+    def conninfo(self, dbname: str = "postgres", role: str | None = None) -> str:
+        """Return the URL of one of its databases, password included.
+
+        As the superuser, or as a role that was made to log in with `password_of(role)`.
+        """
+        user = self.user if role is None else role
+        password = self.password if role is None else self.password_of(role)
         return (
-            f"postgresql://{self.user}:{quote(self.password, safe='')}"
+            f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}"
             f"@{self.host}:{self.port}/{quote(dbname, safe='')}"
         )
+
+    def password_of(self, role: str) -> str:
+        """Return a password for a role: the same one always, and kept nowhere.
+
+        Made of the superuser's, which it does not tell.
+        """
+        return hmac.new(self.password.encode(), role.encode(), "sha256").hexdigest()
 
 
 @contextmanager

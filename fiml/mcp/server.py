@@ -35,6 +35,7 @@ from fiml.errors import (
 )
 from fiml.mcp._schemas import INPUT_SCHEMA, OUTPUT_SCHEMA
 from fiml.sessions.analytics import SessionAnalytics
+from fiml.sessions.roles import Purpose
 from fiml.sessions.store import SessionStore
 from fiml.settings import Settings
 
@@ -127,7 +128,7 @@ def build_server(settings: Settings | None = None) -> MCPServer[_Reader]:
     Raises:
         SettingsError: an environment variable does not parse.
     """
-    known_settings = settings if settings is not None else Settings.from_environment()
+    known_settings = settings or Settings.from_environment().connecting_as(Purpose.READER)
 
     @asynccontextmanager
     async def lifespan(_server: MCPServer[_Reader]) -> AsyncIterator[_Reader]:

@@ -30,6 +30,7 @@ from fiml.errors import (
     SessionAnalyticsError,
 )
 from fiml.sessions.migrations import installed_version, require_current_version
+from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 from fiml.warehouse.fold import fold_mart, fold_together, open_window
 from fiml.warehouse.project import load_marts
@@ -457,7 +458,8 @@ def main() -> None:
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        sys.exit(run(Settings.from_environment(), is_child=True))
+        settings = Settings.from_environment().connecting_as(Purpose.BUILDER)
+        sys.exit(run(settings, is_child=True))
     except SessionAnalyticsError as error:
         _logger.warning("not folding: %s", error)
         sys.exit(1)

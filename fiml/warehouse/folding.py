@@ -78,7 +78,4 @@ def folding_environment(settings: Settings) -> dict[str, str]:
         "SESSION_ANALYTICS_PROJECT_DIR": str(settings.project_dir.resolve()),
         "SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS": str(settings.fold_interval_seconds),
     }
-    if settings.conninfo:
-        # In the environment, which other users cannot read: it may hold a password.
-        env["DATABASE_URL"] = settings.conninfo
-    return env
+    return {**env, **settings.login_environment()}

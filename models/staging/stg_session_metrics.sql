@@ -1,6 +1,24 @@
 with session_metrics as (
 
-    select * from {{ source("application", "session_metrics") }}
+    -- Column by column: a build may read these and no others.
+    select
+        session_metrics.session_id,
+        session_metrics.user_id,
+        session_metrics.session_type,
+        session_metrics.total_queries,
+        session_metrics.duration_seconds,
+        session_metrics.cache_hit_rate,
+        session_metrics.cache_hit_rate_fraction,
+        session_metrics.avg_query_time_ms,
+        session_metrics.avg_query_ms,
+        session_metrics.assets_analyzed,
+        session_metrics.query_type_summary,
+        session_metrics.tags,
+        session_metrics.abandoned,
+        session_metrics.completed_normally,
+        session_metrics.created_at,
+        session_metrics.recorded_at
+    from {{ source("application", "session_metrics") }} as session_metrics
 
 ),
 

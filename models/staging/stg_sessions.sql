@@ -1,6 +1,15 @@
 with sessions as (
 
-    select * from {{ source("application", "sessions") }}
+    -- Column by column: a build may read these and no others.
+    select
+        sessions.id,
+        sessions.user_id,
+        sessions.type,
+        sessions.is_archived,
+        sessions.created_at,
+        sessions.expires_at,
+        sessions.archived_at
+    from {{ source("application", "sessions") }} as sessions
 
 ),
 

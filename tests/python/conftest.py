@@ -15,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from fiml.local_server import local_server, remove_local_server
 from fiml.sessions.migrations import migrate
+from fiml.sessions.roles import drop_left_roles
 
 # The workers of pytest-xdist inherit it and so share one server.
 _HOME_VARIABLE = "SESSION_ANALYTICS_TEST_SERVER_HOME"
@@ -55,7 +56,8 @@ class Server:
 
     def create_database(self, template: str | None = None) -> str:
         """Return the name of a new database, a copy of `template` when one is named."""
-        name = f"session_analytics_test_{uuid.uuid4().hex}"
+        # Short enough for the names of its roles to begin with it.
+        name = f"session_analytics_test_{uuid.uuid4().hex[:16]}"
         statement = sql.SQL("create database {}").format(sql.Identifier(name))
         if template is not None:
             statement += sql.SQL(" template {}").format(sql.Identifier(template))
@@ -66,6 +68,9 @@ class Server:
         self._run(
             sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)),
         )
+        # Roles are the cluster's, and outlive a database.
+        with psycopg.connect(self.maintenance_conninfo, autocommit=True) as connection:
+            drop_left_roles(connection, name)
 
     def _run(self, statement: sql.Composable) -> None:
         with psycopg.connect(self.maintenance_conninfo, autocommit=True) as connection:

@@ -9,6 +9,7 @@ import pytest
 
 from fiml import errors
 from fiml.cli import main
+from fiml.sessions.roles import SETTINGS_OF_LOGINS, Purpose
 from fiml.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +30,23 @@ def test_the_table_of_settings_is_the_one_in_the_code() -> None:
     text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     table = text.partition("<!-- settings:")[2].partition("-->\n")[2].partition("<!-- end")[0]
     assert table.strip() == settings_table()
+
+
+def test_the_table_of_the_logins_settings_is_the_one_in_the_code() -> None:
+    names = {name for settings in SETTINGS_OF_LOGINS.values() for name in settings}
+    purposes = [purpose for purpose in Purpose if SETTINGS_OF_LOGINS[purpose]]
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    heading = f"| setting | {' | '.join(f'`{purpose}`' for purpose in purposes)} |\n"
+    lines = text.partition(heading)[2].partition("\n\n")[0].splitlines()[1:]
+    rows = {
+        f"| `{name}` |"
+        + "".join(
+            f" {value} |" if (value := SETTINGS_OF_LOGINS[purpose].get(name)) else " |"
+            for purpose in purposes
+        )
+        for name in names
+    }
+    assert set(lines) == rows
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

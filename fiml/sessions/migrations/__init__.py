@@ -20,6 +20,7 @@ from psycopg import errors, sql
 from psycopg.rows import scalar_row
 
 from fiml.errors import SchemaVersionError
+from fiml.sessions.roles import known_roles, remove_roles, set_up_roles
 
 __all__ = [
     "HOW_TO_MIGRATE",
@@ -38,6 +39,7 @@ _LOCK_KEY: Final = 7_165_839_204_411
 _OWN_SCHEMAS: Final = ("analytics", "marts", "serving")
 # A migration locks both tables, and so does a writer, perhaps in another order.
 _ATTEMPTS: Final = 10
+_FIRST_WITH_ROLES: Final = 7
 _CREATION: Final = re.compile(
     r"^create (table|view|function|aggregate) ((?:analytics|marts|serving)\.[a-z_]+)", re.MULTILINE
 )
@@ -77,15 +79,28 @@ def migrate(
     conninfo: str,
     source_schema: str = "public",
     *,
+    role_prefix: str = "",
     up_to: int | None = None,
     on_progress: Callable[[Migration], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> list[Migration]:
     """Bring a database to this package's version, or to `up_to`, and return what was applied.
+
+    Also makes the roles that are missing, where the login may, and gives them what they lack.
 
     Safe to call from several processes at once: one applies, the others wait and find nothing left
     to do. A migration that fails leaves nothing of itself behind. Waits for writers in flight.
 
+    Args:
+        conninfo: the database, with a login that owns it or is a superuser.
+        source_schema: where the application's tables are, or are to be.
+        role_prefix: what the names of the roles begin with; empty takes the database's name.
+        up_to: the last version to apply.
+        on_progress: hears of each migration before it is applied.
+        on_note: hears what could not be done with this login, a line each.
+
     Raises:
+        RoleError: a role of one of the names belongs to another installation, or may do too much.
         SchemaVersionError: the database is newer than this package, a migration that was applied
             reads differently now, or it was installed for another source schema.
         psycopg.Error: the server refused a statement or cannot be reached.
@@ -104,13 +119,21 @@ def migrate(
                 )
                 _check(applied, source_schema, connection)
             missing = [step for step in wanted if step.version not in applied]
+            made_tables: list[str] = []
             if missing:
+                if not applied:
+                    made_tables = _missing_tables(connection, source_schema)
                 _prepare(connection, source_schema)
             for step in missing:
                 if on_progress is not None:
                     on_progress(step)
                 _apply(connection, step, source_schema)
                 applied_now.append(step)
+            if any(step.version == _FIRST_WITH_ROLES for step in wanted):
+                notes = _set_up_roles(connection, source_schema, role_prefix, made_tables)
+                if on_note is not None:
+                    for note in notes:
+                        on_note(note)
         finally:
             if not connection.closed:
                 connection.execute("select pg_advisory_unlock(%s)", [_LOCK_KEY])
@@ -141,13 +164,19 @@ def require_current_version(version: int) -> None:
         )
 
 
-def uninstall(conninfo: str) -> bool:
-    """Take the triggers out, and all that migrations made in the schemas analytics and marts.
+def uninstall(conninfo: str, *, on_note: Callable[[str], None] | None = None) -> bool:
+    """Take the triggers out, what migrations made in the schemas of ours, and the roles they made.
 
-    The source tables stay, as writable as they were. The two schemas go, unless they hold what
-    others made there; of that, only what reads ours goes.
+    The source tables stay, as writable as they were. The schemas go, unless they hold what others
+    made there; of that, only what reads ours goes. A role that is used elsewhere stays, and so does
+    one that an operator made.
 
-    Returns whether there was anything to take out.
+    Args:
+        conninfo: the database, with a login as for `migrate`.
+        on_note: hears which roles stay, and why.
+
+    Returns:
+        Whether there was anything to take out.
 
     Raises:
         psycopg.Error: the server refused a statement or cannot be reached.
@@ -157,20 +186,67 @@ def uninstall(conninfo: str) -> bool:
         with connection.cursor(row_factory=scalar_row) as cursor:
             if not cursor.execute("select to_regclass('analytics.migrations')").fetchone():
                 return False
-        _repeated(connection, _take_out)
+        notes: list[str] = []
+
+        def take_out(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+            notes[:] = _take_out(connection)
+
+        _repeated(connection, take_out)
+    if on_note is not None:
+        for note in notes:
+            on_note(note)
     return True
 
 
-def _take_out(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+def _take_out(connection: psycopg.Connection[tuple[object, ...]]) -> list[str]:
+    roles = known_roles(connection)
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        source_schema = (
+            cursor.execute("select source_schema from analytics.settings").fetchone()
+            if roles
+            else None
+        )
     # Names are from our own files. The triggers go with the functions they call.
-    own = [found for step in MIGRATIONS for found in _CREATION.findall(step.statements)]
-    for kind, name in [*own, ("table", "analytics.migrations")]:
+    for kind, name in _own_objects():
         # By its name alone an aggregate can only be dropped as a routine.
         what = "routine" if kind in {"function", "aggregate"} else kind
         connection.execute(f"drop {what} if exists {name} cascade".encode())
     for schema in _OWN_SCHEMAS:
         with suppress(errors.DependentObjectsStillExist), connection.transaction():
             connection.execute(f"drop schema if exists {schema}".encode())
+    return remove_roles(connection, str(source_schema), roles)
+
+
+def _own_objects() -> list[tuple[str, str]]:
+    own = [found for step in MIGRATIONS for found in _CREATION.findall(step.statements)]
+    return [*own, ("table", "analytics.migrations")]
+
+
+def _missing_tables(
+    connection: psycopg.Connection[tuple[object, ...]], source_schema: str
+) -> list[str]:
+    return [
+        f"{source_schema}.{table}"
+        for table in ("sessions", "session_metrics")
+        if connection.execute(
+            "select to_regclass(format('%%I.%%I', %s::text, %s::text))", [source_schema, table]
+        ).fetchone()
+        == (None,)
+    ]
+
+
+def _set_up_roles(
+    connection: psycopg.Connection[tuple[object, ...]],
+    source_schema: str,
+    prefix: str,
+    made_tables: list[str],
+) -> list[str]:
+    with connection.transaction():
+        connection.execute(
+            sql.SQL("set local search_path = {}, pg_temp").format(sql.Identifier(source_schema))
+        )
+        own = [name for _, name in _own_objects()]
+        return set_up_roles(connection, prefix, own, made_tables)
 
 
 def _prepare(connection: psycopg.Connection[tuple[object, ...]], source_schema: str) -> None:

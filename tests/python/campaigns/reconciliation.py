@@ -25,8 +25,8 @@ _FAULTS: dict[str, LiteralString] = {
         where session_id = (select session_id from session_metrics order by random() limit 1)
     """,
     "a source row that no fold has seen": """
-        insert into session_metrics (session_id, session_type, created_at, total_queries)
-        values (gen_random_uuid(), 'equity', now() - interval '1 hour', 1)
+        insert into session_metrics (session_id, session_type, created_at, duration_seconds)
+        values (gen_random_uuid(), 'equity', now() - interval '1 hour', 60)
     """,
     "a source row of another type": """
         update session_metrics set session_type = 'wrong'

@@ -1,16 +1,14 @@
 """A world for each test, on a database that was migrated once."""
 
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import psycopg
 import pytest
+from exactness.restoring import dump_and_restore
 from exactness.world import World
 
 from fiml.local_server import local_server, remove_local_server
-from fiml.local_server._binaries import find_binaries
 from fiml.settings import Settings
 from fiml.warehouse.project import Mart, load_marts
 
@@ -52,21 +50,3 @@ def copy_database(
             return copied
 
         yield copy
-
-
-def dump_and_restore(source: str, target: str) -> None:
-    with psycopg.connect(source) as connection:
-        major = connection.info.server_version // 10_000
-    # A dump is made by programs no older than its server, and read by a server no older than them.
-    folder = min(
-        (found for found in find_binaries() if found.major >= major), key=lambda found: found.major
-    ).folder
-    dumped = subprocess.run(
-        [folder / "pg_dump", "--no-owner", source], capture_output=True, check=True
-    )
-    subprocess.run(
-        [folder / "psql", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", target],
-        input=dumped.stdout,
-        capture_output=True,
-        check=True,
-    )

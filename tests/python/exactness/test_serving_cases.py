@@ -891,7 +891,11 @@ def test_a_layer_that_is_closed_to_the_reader_is_no_error(world: World) -> None:
     builder = world.builder
 
     def grant(schemas: str) -> None:
-        for granted in ("usage on schema", "select on all tables in schema"):
+        for granted in (
+            "usage on schema",
+            "select on all tables in schema",
+            "execute on all functions in schema",
+        ):
             builder.execute(f"grant {granted} {schemas} to {role}")
 
     builder.execute(sql.SQL("create role {}").format(sql.Identifier(role)))
