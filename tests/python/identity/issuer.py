@@ -6,6 +6,7 @@ import hmac
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -39,6 +40,18 @@ class Issuer:
                 {**ec_key, "kid": "ec", "use": "sig"},
             ]
         }
+
+    def write_jwks(self, folder: Path) -> Path:
+        path = folder / "jwks.json"
+        path.write_text(json.dumps(self.jwks()))
+        path.chmod(0o644)
+        return path
+
+    def write_secret(self, folder: Path) -> Path:
+        path = folder / "secret"
+        path.write_bytes(self.secret + b"\n")
+        path.chmod(0o600)
+        return path
 
     def claims(self, subject: str = "analyst_001", *scopes: str, **more: Any) -> dict[str, Any]:
         claims: dict[str, Any] = {
@@ -214,7 +227,6 @@ ATTACKS: dict[str, tuple[Callable[[Issuer], str], str]] = {
         "the token's scope is neither a text nor a list of texts",
     ),
     "oversized": (lambda issuer: issuer.token(more="x" * 20_000), "the token is too long"),
-    "nothing": (lambda _issuer: "", "the token cannot be read"),
     "garbage": (lambda _issuer: "garbage", "the token cannot be read"),
     "garbage with dots": (lambda _issuer: "a.b.c", "the token cannot be read"),
     "dots": (lambda _issuer: "..", "the token cannot be read"),

@@ -127,8 +127,8 @@ def test_clocks_may_differ_by_seconds_but_not_by_more(
         verifier.verify(issuer.token(nbf=now + HOUR))
 
 
-def test_a_token_that_is_no_ascii_is_refused(public_keys: Settings) -> None:
-    for token in ("ü.ü.ü", "\ud800.a.b"):
+def test_a_token_that_is_empty_or_no_ascii_is_refused(public_keys: Settings) -> None:
+    for token in ("", "ü.ü.ü", "\ud800.a.b"):
         with pytest.raises(AuthenticationError, match="cannot be read"):
             verifier_of(public_keys).verify(token)
 
