@@ -16,10 +16,13 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from fiml.cli import main
+from fiml.identity.authorization import PLATFORM_SCOPE
+from fiml.identity.tokens import Identity, TokenVerifier
 from fiml.mcp.server import TOOL_NAME
 from fiml.settings import SETTINGS, Settings
 from fiml.warehouse.folding import folding_environment
 
+ROOT = Path(__file__).resolve().parents[3]
 COMMAND = str(Path(sys.executable).with_name("session-analytics"))
 NOWHERE = "postgresql://someone:secret@127.0.0.1:1/nothing"
 
@@ -115,6 +118,25 @@ def test_the_process_that_folds_beside_it_is_not_given_the_secret(
 ) -> None:
     monkeypatch.setenv("SESSION_ANALYTICS_AUTH_SECRET", "s" * 32)
     assert "s" * 32 not in folding_environment(Settings()).values()
+
+
+def test_the_token_that_operations_makes_for_a_try_is_valid(
+    issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    program = page.partition("bin/python -c '")[2].partition("' analyst_001 ")[0]
+    monkeypatch.setenv("SESSION_ANALYTICS_AUTH_SECRET_FILE", str(issuer.write_secret(tmp_path)))
+    monkeypatch.setenv("SESSION_ANALYTICS_AUTH_AUDIENCE", AUDIENCE)
+    made = subprocess.run(
+        [sys.executable, "-c", program.replace("\n  ", "\n"), "analyst_001", PLATFORM_SCOPE],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    verifier = TokenVerifier.from_settings(Settings.from_environment())
+    assert verifier is not None
+    identity = verifier.verify(made.stdout.strip())
+    assert identity == Identity("analyst_001", frozenset({PLATFORM_SCOPE}))
 
 
 @contextmanager
