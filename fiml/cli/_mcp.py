@@ -36,8 +36,9 @@ _DEFAULT_PORT: Final = 8765
 def mcp(*, http: bool, host: str, port: int, insecure_local: bool, no_fold: bool) -> None:
     """Serve the tool get-session-analytics to AI assistants.
 
-    Over standard input and output to whoever started it; over HTTP to callers with a bearer token
-    (settings SESSION_ANALYTICS_AUTH_...), whose own figures they get, and more with more scopes.
+    Over standard input and output to whoever started it; over HTTP to callers who prove with a
+    bearer token who they are. They get their own figures, and with more scopes more.
+
     A process beside it folds what comes in every second.
     """
     from fiml.mcp.http import network_access, serve_http
