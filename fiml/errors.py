@@ -12,6 +12,9 @@
     ├── SessionNotFoundError (LookupError)     no session has this id
     ├── SessionArchivedError                   the session has ended and cannot be changed
     ├── ErasedUserError                        the user was erased and cannot be written again
+    ├── AuthenticationError                    no valid token says who is asking
+    ├── AuthorizationError                     whoever is asking may not ask for this
+    ├── LimitExceededError                     whoever is asking asks too often, or too much at once
     ├── DatabaseError                          the database did not answer the question
     │   ├── DatabaseUnavailableError           it cannot be reached, or it broke the connection
     │   ├── DeadlineExceededError (TimeoutError)
@@ -22,10 +25,13 @@
     ├── ReconciliationError                    a mart does not hold what the source says
     └── LocalServerError                       no PostgreSQL server could be started here
 
-Messages say what was given, what is allowed and what to do. None carries a user id or a password.
+Messages say what was given, what is allowed and what to do. None carries a user id, a password
+or a token.
 """
 
 __all__ = [
+    "AuthenticationError",
+    "AuthorizationError",
     "BuildError",
     "DatabaseError",
     "DatabaseUnavailableError",
@@ -34,6 +40,7 @@ __all__ = [
     "InvalidArgumentError",
     "InvalidDaysError",
     "InvalidUserIdError",
+    "LimitExceededError",
     "LocalServerError",
     "PoolExhaustedError",
     "ReconciliationError",
@@ -86,6 +93,28 @@ class SessionArchivedError(SessionAnalyticsError):
 
 class ErasedUserError(SessionAnalyticsError):
     """The user was erased; rows of theirs cannot be written again."""
+
+
+class AuthenticationError(SessionAnalyticsError):
+    """No valid token says who is asking."""
+
+
+class AuthorizationError(SessionAnalyticsError):
+    """Whoever is asking may not ask for this; whether it exists was not looked up."""
+
+
+class LimitExceededError(SessionAnalyticsError):
+    """Whoever is asking asks too often, or too much at once.
+
+    Attributes:
+        retry_after_seconds: when asking again can succeed; None where that depends on the end of
+            other calls.
+    """
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        """Keep the message, and when to ask again."""
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class DatabaseError(SessionAnalyticsError):

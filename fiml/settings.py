@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -20,11 +20,12 @@ _LONGEST_SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One environment variable."""
+    """One environment variable; a secret one is never shown."""
 
     name: str
     default: str
     help: str
+    is_secret: bool = False
 
 
 SETTINGS = (
@@ -107,6 +108,57 @@ SETTINGS = (
         "makes; nothing is ever revoked.",
     ),
     Setting(
+        "SESSION_ANALYTICS_AUTH_JWKS_FILE",
+        "",
+        "JSON Web Key Set with the public keys that tokens over the network are signed with; read "
+        "again when it changes. This or a secret, never both.",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_AUTH_SECRET_FILE",
+        "",
+        "File with the shared secret of tokens (HS256), at least 32 bytes; nobody else may be able "
+        "to read it. Read again when it changes.",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_AUTH_SECRET",
+        "",
+        "The shared secret itself, where there is no file.",
+        is_secret=True,
+    ),
+    Setting(
+        "SESSION_ANALYTICS_AUTH_AUDIENCE",
+        "",
+        "What a token's aud must name. Where it is the URL under which clients reach the server, "
+        "that host name is admitted in requests.",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_AUTH_ISSUER",
+        "",
+        "What a token's iss must be; any issuer that has the key without it. Where it and the "
+        "audience are URLs, clients are told where to get a token (RFC 9728).",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_CALLS_PER_MINUTE",
+        "120",
+        "Calls over the network that one identity may make in the long run.",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_CALLS_BURST",
+        "30",
+        "Calls that one identity may make at once after a pause, before the rate above holds.",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_CONCURRENT_CALLS",
+        "4",
+        "Calls of one identity under way at the same time.",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_AUDIT_KEY_FILE",
+        "",
+        "File with the key of the pseudonyms in the audit log, at least 32 bytes; nobody else may "
+        "be able to read it. Without it pseudonyms last as long as the process.",
+    ),
+    Setting(
         "SESSION_ANALYTICS_PROJECT_DIR",
         "",
         "Folder of dbt_project.yml; default: the checkout this package was installed from.",
@@ -134,6 +186,15 @@ class Settings:
         fold_interval_seconds: from one look at the change feed to the next, 0.1 to 3600.
         schedule: cron expression of the archive-and-build job, UTC.
         reconcile_schedule: cron expression of the full reconciliation, UTC.
+        auth_jwks_file: the public keys of tokens, as a JSON Web Key Set.
+        auth_secret_file: file with the shared secret of tokens.
+        auth_secret: the shared secret itself; empty means none.
+        auth_audience: what a token's `aud` must name.
+        auth_issuer: what a token's `iss` must be; empty means any issuer that has the key.
+        calls_per_minute: calls of one identity in the long run, at least 1.
+        calls_burst: calls of one identity at once after a pause, at least 1.
+        concurrent_calls: calls of one identity under way, at least 1.
+        audit_key_file: file with the key of the audit log's pseudonyms.
         project_dir: folder of `dbt_project.yml`.
     """
 
@@ -150,6 +211,15 @@ class Settings:
     fold_interval_seconds: float = float(_DEFAULTS["SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS"])
     schedule: str = _DEFAULTS["SESSION_ANALYTICS_SCHEDULE"]
     reconcile_schedule: str = _DEFAULTS["SESSION_ANALYTICS_RECONCILE_SCHEDULE"]
+    auth_jwks_file: Path | None = None
+    auth_secret_file: Path | None = None
+    auth_secret: str = field(default="", repr=False)
+    auth_audience: str = _DEFAULTS["SESSION_ANALYTICS_AUTH_AUDIENCE"]
+    auth_issuer: str = _DEFAULTS["SESSION_ANALYTICS_AUTH_ISSUER"]
+    calls_per_minute: int = int(_DEFAULTS["SESSION_ANALYTICS_CALLS_PER_MINUTE"])
+    calls_burst: int = int(_DEFAULTS["SESSION_ANALYTICS_CALLS_BURST"])
+    concurrent_calls: int = int(_DEFAULTS["SESSION_ANALYTICS_CONCURRENT_CALLS"])
+    audit_key_file: Path | None = None
     project_dir: Path = PROJECT_DIR
 
     @classmethod
@@ -167,6 +237,9 @@ class Settings:
         def url(name: str) -> str:
             return _conninfo(name, text(name)) if text(name) else ""
 
+        def path(name: str) -> Path | None:
+            return Path(given) if (given := text(name)) else None
+
         return cls(
             conninfo=_conninfo("DATABASE_URL", text("DATABASE_URL")),
             app_conninfo=url("SESSION_ANALYTICS_APP_URL"),
@@ -181,6 +254,15 @@ class Settings:
             fold_interval_seconds=_interval(env, "SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS"),
             schedule=text("SESSION_ANALYTICS_SCHEDULE"),
             reconcile_schedule=text("SESSION_ANALYTICS_RECONCILE_SCHEDULE"),
+            auth_jwks_file=path("SESSION_ANALYTICS_AUTH_JWKS_FILE"),
+            auth_secret_file=path("SESSION_ANALYTICS_AUTH_SECRET_FILE"),
+            auth_secret=text("SESSION_ANALYTICS_AUTH_SECRET"),
+            auth_audience=text("SESSION_ANALYTICS_AUTH_AUDIENCE"),
+            auth_issuer=text("SESSION_ANALYTICS_AUTH_ISSUER"),
+            calls_per_minute=_whole_number(env, "SESSION_ANALYTICS_CALLS_PER_MINUTE"),
+            calls_burst=_whole_number(env, "SESSION_ANALYTICS_CALLS_BURST"),
+            concurrent_calls=_whole_number(env, "SESSION_ANALYTICS_CONCURRENT_CALLS"),
+            audit_key_file=path("SESSION_ANALYTICS_AUDIT_KEY_FILE"),
             project_dir=Path(text("SESSION_ANALYTICS_PROJECT_DIR") or PROJECT_DIR),
         )
 

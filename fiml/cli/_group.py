@@ -22,8 +22,10 @@ _EXTRAS: Final = {
     "dbt": "dbt",
     "dagster": "dagster",
     "dagster_dbt": "dagster",
+    "jwt": "mcp",
     "mcp": "mcp",
     "mcp_types": "mcp",
+    "starlette": "mcp",
     "uvicorn": "mcp",
 }
 

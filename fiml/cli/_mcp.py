@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from fiml.cli._connection import connected_settings
-from fiml.cli._group import Failure
+from fiml.cli._group import Failure, WrongUsage
 
 __all__ = ["mcp"]
 
@@ -18,7 +18,7 @@ _DEFAULT_PORT: Final = 8765
 @click.command()
 @click.option("--http", is_flag=True, help="Streamable HTTP; default: standard input and output.")
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="With --http: a loopback name."
+    "--host", default="127.0.0.1", show_default=True, help="With --http: where it listens."
 )
 @click.option(
     "--port",
@@ -27,18 +27,32 @@ _DEFAULT_PORT: Final = 8765
     show_default=True,
     help="With --http; 0 takes a free one.",
 )
+@click.option(
+    "--insecure-local",
+    is_flag=True,
+    help="With --http: ask nobody who they are; everybody on this machine may see everything.",
+)
 @click.option("--no-fold", is_flag=True, help="Leave folding every second to others.")
-def mcp(*, http: bool, host: str, port: int, no_fold: bool) -> None:
+def mcp(*, http: bool, host: str, port: int, insecure_local: bool, no_fold: bool) -> None:
     """Serve the tool get-session-analytics to AI assistants.
+
+    Over standard input and output to whoever started it; over HTTP to callers who prove with a
+    bearer token who they are. They get their own figures, and with more scopes more.
 
     A process beside it folds what comes in every second.
     """
-    from fiml.mcp.server import serve_http, serve_stdio
+    from fiml.mcp.http import network_access, serve_http
+    from fiml.mcp.server import serve_stdio
     from fiml.sessions.roles import Purpose
     from fiml.warehouse.folding import folding
 
     with ExitStack() as stack:
         settings = stack.enter_context(connected_settings())
+        if http:
+            # What forbids to serve is told before a process is started beside it.
+            network_access(settings, host, insecure_local=insecure_local)
+        elif insecure_local:
+            raise WrongUsage("--insecure-local is about --http")
         if not no_fold:
             stack.enter_context(folding(settings, on_line=_tell))
         reading = settings.connecting_as(Purpose.READER)
@@ -50,6 +64,7 @@ def mcp(*, http: bool, host: str, port: int, no_fold: bool) -> None:
                 host,
                 port,
                 settings=reading,
+                insecure_local=insecure_local,
                 on_ready=lambda url: _tell(f"Serving MCP on {url}; Ctrl-C ends it."),
             )
         except OSError as error:

@@ -40,6 +40,8 @@ def _value(setting: Setting) -> str:
     given = os.environ.get(setting.name)
     if not given:
         return setting.default or _NONE
+    if setting.is_secret:
+        return _HIDDEN
     return _without_secrets(given) if setting.name.endswith("_URL") else given
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from fiml.identity.authorization import PLATFORM_SCOPE, USERS_SCOPE
 from fiml.sessions.analytics import MAX_DAYS
 from fiml.sessions.models import SessionType
 
-__all__ = ["INPUT_SCHEMA", "OUTPUT_SCHEMA"]
+__all__ = ["INPUT_SCHEMA", "NETWORK_INPUT_SCHEMA", "OUTPUT_SCHEMA"]
 
 _SESSION_TYPES: Final = [known.value for known in SessionType]
 
@@ -42,6 +43,22 @@ INPUT_SCHEMA: Final[dict[str, Any]] = {
         },
     },
     "additionalProperties": False,
+}
+
+NETWORK_INPUT_SCHEMA: Final[dict[str, Any]] = {
+    **INPUT_SCHEMA,
+    "properties": {
+        **INPUT_SCHEMA["properties"],
+        "userId": {
+            **INPUT_SCHEMA["properties"]["userId"],
+            "description": (
+                "Exact id of one user; anybody's but your own needs the scope "
+                f"{USERS_SCOPE}. Leave it out, or pass null, for the whole platform where you "
+                f"have the scope {PLATFORM_SCOPE}, and for yourself where you have not; the "
+                "answer's user_id says which it was."
+            ),
+        },
+    },
 }
 
 
@@ -94,7 +111,10 @@ _FIGURES: Final[dict[str, Any]] = {
         maximum=1,
     ),
     "period_days": _figure("integer", "The argument days.", minimum=1, maximum=MAX_DAYS),
-    "user_id": {"type": ["string", "null"], "description": "The argument userId."},
+    "user_id": {
+        "type": ["string", "null"],
+        "description": "Whose figures these are; null for all.",
+    },
     "session_type": {
         "type": ["string", "null"],
         "enum": [*_SESSION_TYPES, None],

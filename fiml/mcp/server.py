@@ -1,4 +1,4 @@
-"""An MCP server with the tool `get-session-analytics`, over stdio or streamable HTTP."""
+"""An MCP server with the tool `get-session-analytics`, and stdio to serve it over."""
 
 from __future__ import annotations
 
@@ -8,48 +8,50 @@ import logging
 import os
 import re
 import signal
-import socket
 import threading
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.metadata import version
 from typing import Any, Final
 
-import anyio
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.context import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
+from pydantic import ConfigDict, Field
 
 from fiml.errors import (
+    AuthenticationError,
+    AuthorizationError,
     DatabaseError,
     DatabaseUnavailableError,
     DeadlineExceededError,
     InvalidArgumentError,
+    LimitExceededError,
     PoolExhaustedError,
     SchemaVersionError,
     SessionAnalyticsError,
 )
-from fiml.mcp._schemas import INPUT_SCHEMA, OUTPUT_SCHEMA
+from fiml.identity.access import Access
+from fiml.mcp._bearer import identity_of
+from fiml.mcp._logging import log_to_stderr
+from fiml.mcp._schemas import INPUT_SCHEMA, NETWORK_INPUT_SCHEMA, OUTPUT_SCHEMA
 from fiml.sessions.analytics import SessionAnalytics
 from fiml.sessions.roles import Purpose
 from fiml.sessions.store import SessionStore
 from fiml.settings import Settings
 
-__all__ = ["HTTP_PATH", "TOOL_NAME", "build_server", "serve_http", "serve_stdio"]
+__all__ = ["TOOL_NAME", "build_server", "serve_stdio"]
 
 TOOL_NAME: Final = "get-session-analytics"
-HTTP_PATH: Final = "/mcp"
 
 # The names over MCP are the documented ones, not Python's.
 _PARAMETERS: Final = {"userId": "user_id", "sessionType": "session_type", "days": "days"}
 _ARGUMENTS: Final = {parameter: argument for argument, parameter in _PARAMETERS.items()}
-_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _LONGEST_MESSAGE: Final = 500
-_SECONDS_TO_STOP: Final = 2
 
 _DESCRIPTION: Final = (
     "Usage figures of analysis sessions in the last `days` days: how many sessions, queries and "
@@ -97,33 +99,45 @@ class _AnalyticsTool(Tool):
     not know (`user_id`), and reads the text "null" as no user.
     """
 
+    access: Access | None = Field(default=None, exclude=True)
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
     async def run(
         self,
         arguments: dict[str, Any],
         context: Context[Any, Any],
         convert_result: bool = False,
     ) -> CallToolResult:
-        unknown = sorted(arguments.keys() - _PARAMETERS.keys())
-        if unknown:
-            raise ToolError(
-                _shortened(
-                    f"Unknown argument {', '.join(map(repr, unknown))}; "
-                    f"the arguments are {', '.join(_PARAMETERS)}."
-                )
-            )
         reader: _Reader = context.request_context.lifespan_context
-        stats = await self.fn(reader, {_PARAMETERS[name]: arguments[name] for name in arguments})
+        with _telling_failures():
+            if self.access is None:
+                stats = await reader.read(_parameters(arguments))
+            else:
+                # Of the message's own request: a token counts for nothing but what came with it.
+                identity = identity_of(context.request_context.request)
+                with self.access.call(identity, TOOL_NAME, arguments, _PARAMETERS) as call:
+                    parameters = _parameters(arguments)
+                    parameters["user_id"] = call.user_id(parameters.get("user_id"))
+                    stats = await reader.read(parameters)
         return CallToolResult(
             content=[TextContent(type="text", text=json.dumps(stats, ensure_ascii=False))],
             structured_content=stats,
         )
 
 
-def build_server(settings: Settings | None = None) -> MCPServer[_Reader]:
+def build_server(
+    settings: Settings | None = None, access: Access | None = None
+) -> MCPServer[_Reader]:
     """Make the server; nothing is connected before it runs.
 
     Where the database is down or not migrated, the server runs all the same, the tool says so, and
     answers as soon as the database does.
+
+    Args:
+        settings: read from the environment unless given.
+        access: binds every call to the identity of its request, and refuses one without. None
+            leaves `userId` an argument, for callers who are trusted with the database anyway.
 
     Raises:
         SettingsError: an environment variable does not parse.
@@ -150,7 +164,7 @@ def build_server(settings: Settings | None = None) -> MCPServer[_Reader]:
             f"Call {TOOL_NAME} for questions about how the platform, or one user, uses analysis "
             "sessions. Compare periods by calling it with different `days`."
         ),
-        tools=[_tool()],
+        tools=[_tool(access)],
         lifespan=lifespan,
         log_level="WARNING",
         subscriptions=False,
@@ -165,55 +179,10 @@ def serve_stdio(settings: Settings | None = None) -> None:
     Raises:
         SettingsError: an environment variable does not parse.
     """
-    _log_to_stderr()
+    log_to_stderr()
     server = build_server(settings)
     with _interruptible_input():
         server.run("stdio")
-
-
-def serve_http(
-    host: str = "127.0.0.1",
-    port: int = 8765,
-    *,
-    settings: Settings | None = None,
-    on_ready: Callable[[str], None] | None = None,
-) -> None:
-    """Serve streamable HTTP until interrupted.
-
-    Args:
-        host: a loopback name: nothing here binds `userId` to who is asking, so only this machine
-            may. For others, put a proxy that does in front.
-        port: 0 takes a free one.
-        on_ready: called with the URL once connections are accepted.
-
-    Raises:
-        InvalidArgumentError: `host` is no loopback name.
-        SettingsError: an environment variable does not parse.
-        OSError: the port cannot be had.
-    """
-    import uvicorn
-
-    if host not in _LOOPBACK:
-        raise InvalidArgumentError(
-            f"host is {host!r}; expected {', '.join(_LOOPBACK)}: the server asks nobody who they "
-            "are, so only this machine may connect; put a proxy that authenticates in front of it"
-        )
-    _log_to_stderr()
-    app = build_server(settings).streamable_http_app(streamable_http_path=HTTP_PATH, host=host)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family) as listener:
-        shown = f"[{host}]" if ":" in host else host
-        if on_ready is not None:
-            on_ready(f"http://{shown}:{listener.getsockname()[1]}{HTTP_PATH}")
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            # A client keeps its stream of notifications open for ever.
-            timeout_graceful_shutdown=_SECONDS_TO_STOP,
-        )
-        anyio.run(lambda: uvicorn.Server(config).serve(sockets=[listener]))
 
 
 @contextmanager
@@ -256,13 +225,14 @@ def _interruptible_input() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _tool() -> Tool:
+def _tool(access: Access | None) -> Tool:
     return _AnalyticsTool(
-        fn=_get_session_analytics,
+        access=access,
+        fn=_Reader.read,
         name=TOOL_NAME,
         title="Get session analytics",
         description=_DESCRIPTION,
-        parameters=INPUT_SCHEMA,
+        parameters=INPUT_SCHEMA if access is None else NETWORK_INPUT_SCHEMA,
         fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=OUTPUT_SCHEMA),
         is_async=True,
         context_kwarg=None,
@@ -276,12 +246,25 @@ def _tool() -> Tool:
     )
 
 
-async def _get_session_analytics(reader: _Reader, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the documented dictionary; every failure is a `ToolError` that says what to do."""
+def _parameters(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = sorted(arguments.keys() - _PARAMETERS.keys())
+    if unknown:
+        raise InvalidArgumentError(
+            f"Unknown argument {', '.join(map(repr, unknown))}; "
+            f"the arguments are {', '.join(_PARAMETERS)}"
+        )
+    return {_PARAMETERS[name]: value for name, value in arguments.items()}
+
+
+@contextmanager
+def _telling_failures() -> Iterator[None]:
+    """Turn every failure into a `ToolError` that says what to do."""
     try:
-        return await reader.read(arguments)
+        yield
     except InvalidArgumentError as error:
         raise ToolError(_shortened(f"{_with_argument_names(str(error))}.")) from None
+    except (AuthenticationError, AuthorizationError, LimitExceededError) as error:
+        raise ToolError(f"{_sentence(str(error))}. No figure was computed.") from None
     except SessionAnalyticsError as error:
         _logger.warning("%s failed: %s", TOOL_NAME, error)
         raise ToolError(_explained(error)) from None
@@ -330,12 +313,9 @@ def _with_argument_names(message: str) -> str:
     return _ARGUMENTS.get(name, name) + separator + re.sub(r"\bNone\b", "null", rest)
 
 
+def _sentence(message: str) -> str:
+    return message[:1].upper() + message[1:]
+
+
 def _shortened(message: str) -> str:
     return message if len(message) <= _LONGEST_MESSAGE else message[: _LONGEST_MESSAGE - 1] + "…"
-
-
-def _log_to_stderr() -> None:
-    # Before the server is made: it would install a handler that wraps and colours.
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )

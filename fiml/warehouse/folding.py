@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
-from fiml.settings import Settings
+from fiml.settings import SETTINGS, Settings
 
 __all__ = ["folding", "folding_environment"]
 
@@ -71,9 +71,10 @@ def folding(
 
 
 def folding_environment(settings: Settings) -> dict[str, str]:
-    """The environment of that process: this one's, with the settings in it."""
+    """The environment of that process: this one's, with the settings in it, but no secret."""
+    secrets = {setting.name for setting in SETTINGS if setting.is_secret}
     env = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in secrets},
         "SESSION_ANALYTICS_SOURCE_SCHEMA": settings.source_schema,
         "SESSION_ANALYTICS_PROJECT_DIR": str(settings.project_dir.resolve()),
         "SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS": str(settings.fold_interval_seconds),

@@ -78,6 +78,17 @@ def test_every_command_that_is_shown_exists_with_its_options(document: Path) -> 
         assert shown <= options, line
 
 
+def test_every_promise_of_security_names_a_test_that_there_is() -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    tests = "".join(
+        path.read_text(encoding="utf-8") for path in ROOT.glob("tests/python/**/test_*.py")
+    )
+    promises = [line for line in text.splitlines() if line.startswith("| ") and "`test_" in line]
+    assert promises
+    for name in re.findall(r"`(test_\w+)`", text):
+        assert f"def {name}(" in tests, name
+
+
 def test_the_drawn_tree_of_errors_names_every_error() -> None:
     drawn = set(re.findall(r"\b(\w+Error)\b(?= |$|\n)", errors.__doc__ or ""))
     assert set(errors.__all__) <= drawn

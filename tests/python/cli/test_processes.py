@@ -23,6 +23,8 @@ Run = Callable[..., Result]
 Start = Callable[..., subprocess.Popen[bytes]]
 Connection = psycopg.Connection[tuple[Any, ...]]
 
+SERVE = ("mcp", "--http", "--insecure-local", "--port", "0")
+
 
 def wait_until(condition: Callable[[], bool]) -> None:
     deadline = monotonic() + 30
@@ -99,7 +101,7 @@ def test_what_serves_folds_until_it_ends_however_it_ends(
     start: Start, migrated_database: str, source: Connection
 ) -> None:
     for how in (signal.SIGINT, signal.SIGKILL):
-        process = start("mcp", "--http", "--port", "0", conninfo=migrated_database)
+        process = start(*SERVE, conninfo=migrated_database)
         wait_until(lambda: source.execute(FOLDERS).fetchone() == (1,))
         source.execute(
             "insert into session_metrics (session_id, session_type, created_at, duration_seconds) "
@@ -126,9 +128,7 @@ def test_what_serves_does_so_without_folding_when_asked_or_without_a_project(
         (["--no-fold"], {}, b""),
         ([], {"SESSION_ANALYTICS_PROJECT_DIR": str(tmp_path)}, b"Nothing folds: "),
     ):
-        process = start(
-            "mcp", "--http", "--port", "0", *arguments, conninfo=migrated_database, **environment
-        )
+        process = start(*SERVE, *arguments, conninfo=migrated_database, **environment)
         assert process.stderr is not None
         lines = [process.stderr.readline()]
         while not lines[-1].startswith(b"Serving MCP on "):

@@ -1,7 +1,12 @@
-"""A database with a little history, for a server to answer from."""
+"""A database with a little history, for a server to answer from, and an issuer of tokens."""
+
+from pathlib import Path
 
 import psycopg
 import pytest
+from identity.issuer import AUDIENCE, ISSUER, Issuer
+
+from fiml.settings import Settings
 
 _HISTORY = """
 insert into session_metrics (
@@ -29,3 +34,22 @@ def conninfo(migrated_database: str) -> str:
     with psycopg.connect(migrated_database, autocommit=True) as connection:
         connection.execute(_HISTORY)
     return migrated_database
+
+
+@pytest.fixture(scope="session")
+def issuer() -> Issuer:
+    return Issuer()
+
+
+@pytest.fixture
+def settings(issuer: Issuer, tmp_path: Path, conninfo: str) -> Settings:
+    """Those of a server that the issuer's tokens are for."""
+    return Settings(
+        conninfo=conninfo,
+        timeout_seconds=60,
+        auth_jwks_file=issuer.write_jwks(tmp_path),
+        auth_audience=AUDIENCE,
+        auth_issuer=ISSUER,
+        calls_burst=1000,
+        calls_per_minute=1000,
+    )

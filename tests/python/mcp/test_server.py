@@ -23,7 +23,8 @@ from psycopg import sql
 
 from fiml.database import Database
 from fiml.errors import InvalidArgumentError
-from fiml.mcp.server import TOOL_NAME, build_server, serve_http
+from fiml.mcp.http import serve_http
+from fiml.mcp.server import TOOL_NAME, build_server
 from fiml.sessions.analytics import NO_METRICS_MESSAGE, SessionAnalytics
 from fiml.sessions.migrations import migrate
 from fiml.settings import Settings
@@ -318,7 +319,8 @@ def test_ctrl_c_ends_a_stdio_server_quietly(conninfo: str) -> None:
 
 @contextmanager
 def http_server(conninfo: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    with started("mcp", "--http", "--port", "0", conninfo=conninfo) as process:
+    local = ("mcp", "--http", "--insecure-local", "--port", "0")
+    with started(*local, conninfo=conninfo) as process:
         assert process.stderr is not None
         first_line = process.stderr.readline()
         assert first_line.startswith("Serving MCP on http://127.0.0.1:")
@@ -332,7 +334,6 @@ async def test_over_http_a_real_client_gets_the_same_answer_and_ctrl_c_ends_the_
         async with Client(url) as client:
             assert (await call(client, sessionType="crypto"))["abandonment_rate"] == 1.0
             assert "days is '7'" in await refusal(client, days="7")
-            # Its stream of notifications is still open.
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=20) == 130
         assert process.stderr is not None
@@ -359,15 +360,16 @@ def test_over_http_a_page_of_another_site_is_turned_away(conninfo: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", ""])  # noqa: S104
-def test_only_this_machine_may_connect(host: str) -> None:
+def test_without_authentication_only_this_machine_may_connect(host: str) -> None:
     with pytest.raises(InvalidArgumentError, match="only this machine may connect"):
-        serve_http(host, 0, settings=Settings())
+        serve_http(host, 0, settings=Settings(), insecure_local=True)
 
 
 def test_a_taken_port_is_named(conninfo: str) -> None:
     with http_server(conninfo) as (_, url):
         port = str(urlsplit(url).port)
-        with started("mcp", "--http", "--port", port, conninfo=conninfo) as second:
+        local = ("mcp", "--http", "--insecure-local", "--port", port)
+        with started(*local, conninfo=conninfo) as second:
             _, stderr = second.communicate(timeout=20)
     assert second.returncode == 1
     assert stderr.startswith(f"Error: cannot listen on 127.0.0.1 port {port}: ")
