@@ -75,9 +75,9 @@ def expected_stats(
     tags: Counter[str] = Counter()
     query_types: Counter[str] = Counter()
     for row in window:
-        assets.update(_names(row["assets"]))
-        tags.update(_names(row["tags"]))
-        query_types.update(_counts(row["query_types"]))
+        assets.update(names_in(row["assets"]))
+        tags.update(names_in(row["tags"]))
+        query_types.update(counts_in(row["query_types"]))
 
     answer: dict[str, Any] = {
         "status": "success",
@@ -132,10 +132,10 @@ def expected_set_aside(
         set_aside += not _is_rate(row["avg_query_time_ms"], at_most=None)
         for text in (row["assets"], row["tags"]):
             value = _parsed(text)
-            valid = len(_names(text))
+            valid = len(names_in(text))
             set_aside += len(value) - valid if isinstance(value, list) else text is not None
         value = _parsed(row["query_types"])
-        valid = len(_counts(row["query_types"]))
+        valid = len(counts_in(row["query_types"]))
         set_aside += (
             len(value) - valid if isinstance(value, dict) else row["query_types"] is not None
         )
@@ -220,14 +220,16 @@ def _is_rate(text: str | None, at_most: int | None) -> bool:
     )
 
 
-def _names(text: str | None) -> list[str]:
+def names_in(text: str | None) -> list[str]:
+    """The names in a JSON array, as often as they stand there."""
     value = _parsed(text)
     if not isinstance(value, list):
         return []
     return [name for name in value if isinstance(name, str) and 1 <= len(name) <= 255]
 
 
-def _counts(text: str | None) -> dict[str, int]:
+def counts_in(text: str | None) -> dict[str, int]:
+    """The counts by name in a JSON object."""
     value = _parsed(text)
     if not isinstance(value, dict):
         return {}
