@@ -43,10 +43,10 @@ comment on function analytics.erase_user is
 'Erases a user: source rows (and with the next fold their part of every figure), quarantine and mapping. '
 'Returns rows removed.';
 
--- What remains of erased users once every mart has folded their erasure: changes in the feed, under keys that
--- belong to nobody, and names that nobody else has. A name is told from its absence in the marts, which must
--- have been folded as far as the vectors that count it; its key stays, for readers that hold an older one, and
--- means nothing any more. False where a fold is under way or still to come; true where nothing is left to do.
+-- What remains of erased users once every mart has folded their erasure: changes in the feed, under keys of
+-- nobody's, and names that nobody else has. A name is told from its absence in the marts, which must be folded
+-- as far as the vectors that count it; its key stays, for readers that hold an older one, and means nothing any
+-- more. False where a fold is under way or still to come; true where nothing is left to do.
 create function analytics.finish_erasures() returns boolean
 language plpgsql security definer set search_path from current
 as $$
@@ -97,7 +97,7 @@ begin
 end
 $$;
 comment on function analytics.finish_erasures is
-'Takes what was derived from erased users out, once every mart has folded their erasure; pruning does it too.';
+'Takes out what was derived from erased users, once every mart has folded it; pruning does so too.';
 
 -- Where something of a user could be, and how many rows of it are.
 create function analytics.erasure_receipt(user_id text) returns table (place text, remaining bigint)

@@ -60,7 +60,7 @@ create table serving.keys (
     unique (kind, name)
 );
 comment on table serving.keys is
-'One row per name that is counted. Only ever added to; a name is forgotten when those who had it were erased.';
+'One row per name that is counted. Only added to; a name is forgotten when all who had it were erased.';
 
 create table serving.session_totals (
     scope_id integer not null,

@@ -167,7 +167,8 @@ from (
             'analytics.begin_fold', 'analytics.end_fold', 'analytics.fold_bounds', 'analytics.fold_ranges',
             'analytics.begin_range', 'analytics.fold_range', 'analytics.days_to_reconcile',
             'analytics.prune_changes', 'analytics.finish_erasures', 'serving.reset',
-            'serving.admit_heavy_users', 'serving.key_id', 'serving.new_stamp', 'serving.entry', 'serving.large_part', 'serving.decoded', 'serving.merged',
+            'serving.admit_heavy_users', 'serving.key_id', 'serving.new_stamp', 'serving.entry',
+            'serving.large_part', 'serving.decoded', 'serving.merged',
             'serving.is_merge_due'
         ]
     ),

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import psycopg
-from exactness.oracle import set_aside_values, valid_counts, valid_names
+from exactness.oracle import set_aside_values, counts_in, names_in
 from psycopg.rows import dict_row
 
 __all__ = ["expected_rows"]
@@ -63,9 +63,9 @@ def expected_rows(connection: psycopg.Connection[Any]) -> Rows:
         stats[day, kind].update(figures)
         stats[day, kind]["set_aside_values"] += set_aside_values(row)
         users[day, row["user_key"], kind].update(figures)
-        names["daily_asset_counts"].update((day, kind, name) for name in valid_names(row["assets"]))
-        names["daily_tag_counts"].update((day, kind, name) for name in valid_names(row["tags"]))
-        for name, count in valid_counts(row["query_types"]).items():
+        names["daily_asset_counts"].update((day, kind, name) for name in names_in(row["assets"]))
+        names["daily_tag_counts"].update((day, kind, name) for name in names_in(row["tags"]))
+        for name, count in counts_in(row["query_types"]).items():
             names["daily_query_type_counts"][day, kind, name] += count
     for row in archivals:
         day, kind = _day(row["at"]), row["session_type"]

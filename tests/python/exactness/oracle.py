@@ -75,9 +75,9 @@ def expected_stats(
     tags: Counter[str] = Counter()
     query_types: Counter[str] = Counter()
     for row in window:
-        assets.update(valid_names(row["assets"]))
-        tags.update(valid_names(row["tags"]))
-        query_types.update(valid_counts(row["query_types"]))
+        assets.update(names_in(row["assets"]))
+        tags.update(names_in(row["tags"]))
+        query_types.update(counts_in(row["query_types"]))
 
     answer: dict[str, Any] = {
         "status": "success",
@@ -140,10 +140,10 @@ def set_aside_values(row: dict[str, Any]) -> int:
     set_aside += not _is_rate(row["avg_query_time_ms"], at_most=None)
     for text in (row["assets"], row["tags"]):
         value = _parsed(text)
-        valid = len(valid_names(text))
+        valid = len(names_in(text))
         set_aside += len(value) - valid if isinstance(value, list) else text is not None
     value = _parsed(row["query_types"])
-    valid = len(valid_counts(row["query_types"]))
+    valid = len(counts_in(row["query_types"]))
     set_aside += len(value) - valid if isinstance(value, dict) else row["query_types"] is not None
     return set_aside
 
@@ -226,7 +226,7 @@ def _is_rate(text: str | None, at_most: int | None) -> bool:
     )
 
 
-def valid_names(text: str | None) -> list[str]:
+def names_in(text: str | None) -> list[str]:
     """The names of a JSON array that count, in their order."""
     value = _parsed(text)
     if not isinstance(value, list):
@@ -234,7 +234,7 @@ def valid_names(text: str | None) -> list[str]:
     return [name for name in value if isinstance(name, str) and 1 <= len(name) <= 255]
 
 
-def valid_counts(text: str | None) -> dict[str, int]:
+def counts_in(text: str | None) -> dict[str, int]:
     """The members of a JSON object that count."""
     value = _parsed(text)
     if not isinstance(value, dict):

@@ -97,7 +97,10 @@ layout as (
 """
 # A running row stays where something was dated once, though nothing is any more; and behind the
 # horizon, where windows begin at midnight, a rebuild leaves days alone.
-DECODED_TOTALS = f"""{CONTENT}
+DECODED_TOTALS = f"""{CONTENT},
+days as materialized (
+    select distinct content.scope_id, content.starts_at from content where content.level = 'day'
+)
 select
     content.is_user, content.scope, content.level, content.starts_at::text, content.what, content.n
 from content
@@ -107,10 +110,9 @@ where
     or (content.level in ('bucket', 'hour') and content.starts_at >= layout.horizon)
     or (content.level = 'running' and content.starts_at = 'infinity')
     or (content.level = 'running' and exists (
-        select from content as days
+        select from days
         where
             days.scope_id = content.scope_id
-            and days.level = 'day'
             and days.starts_at >= content.starts_at
             and days.starts_at < content.starts_at + layout.running_width
     ))

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 from exactness.histories import NOON
-from exactness.oracle import shallow
+from exactness.oracle import counts_in, names_in, read_source, shallow
 from exactness.world import World
 from hostile.rows import METRICS, USERS, Row, good_rows, malformed_rows
 from psycopg import sql
@@ -136,6 +136,25 @@ def check(world: World) -> None:
     world.check(user_id="ann", session_type="equity", days=3650)
 
 
+def check_every_name(world: World) -> None:
+    """The marts hold every name that counts, also those that no answer has room for."""
+    source = read_source(world.oracle)["metrics"]
+    rows = [row for row in source if Decimal(row["at"]).is_finite()]
+    for mart, column, counted in (
+        ("daily_asset_counts", "symbol", [names_in(row["assets"]) for row in rows]),
+        ("daily_tag_counts", "tag", [names_in(row["tags"]) for row in rows]),
+        ("daily_query_type_counts", "query_type", [counts_in(row["query_types"]) for row in rows]),
+    ):
+        expected: Counter[str] = Counter()
+        for names in counted:
+            expected.update(names)
+        total = "queries" if column == "query_type" else "occurrences"
+        found = world.oracle.execute(
+            f"select {column}, sum({total})::bigint from marts.{mart} group by 1"
+        ).fetchall()
+        assert dict(found) == expected
+
+
 def archive(world: World) -> int:
     """Archive what has expired; nothing may be set aside for good, and nothing be left."""
     archived = 0
@@ -220,8 +239,10 @@ def play(world: World, count: int) -> Written:
     check(world)
     world.build()
     check(world)
+    check_every_name(world)
     world.check_incremental_equals_scratch()
     check(world)
+    check_every_name(world)
 
     settings = Settings(conninfo=world.conninfo)
     build(settings)

@@ -25,7 +25,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
-from hostile.strings import NUL, hostile_strings, is_storable
+from hostile.strings import HALF_PAIRS, NUL, hostile_strings, is_storable
 from mcp import Client
 from pydantic import ValidationError
 
@@ -346,9 +346,10 @@ def _is_whole_number(text: str) -> bool:
 
 
 def commands_strings(count: int) -> list[str]:
-    """Those that steer a terminal first: most others are for the library."""
+    """Many that steer a terminal, and what cannot be a user: most others are for the library."""
     texts = hostile_strings(2_000)
-    return [*islice(filter(steering, texts), count // 2), *texts[: count - count // 2]]
+    steers = islice(filter(steering, texts), count // 2)
+    return list(dict.fromkeys([*HALF_PAIRS[:1], NUL, *steers, *texts[: count - count // 2]]))
 
 
 def test_hostile_strings_are_values_or_refused_by_the_commands(
