@@ -35,6 +35,7 @@ HTTP_PATH: Final = "/mcp"
 # Clients compare an issuer character by character: no slash may come at its end (RFC 8414, 3.3).
 _URL: Final = TypeAdapter(AnyHttpUrl, config=ConfigDict(url_preserve_empty_path=True))
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+_EVERY_ADDRESS: Final = ("", "0.0.0.0", "::")  # noqa: S104 - no name that a client may use
 _SECONDS_TO_STOP: Final = 2
 
 
@@ -163,7 +164,7 @@ def _listener(host: str, port: int) -> socket.socket:
 
 def _transport_security(settings: Settings, host: str) -> TransportSecuritySettings:
     # Against DNS rebinding: a page that a browser loaded under another name cannot come here.
-    names = {_shown(name) for name in _LOOPBACK} | {_shown(host)}
+    names = {_shown(name) for name in (*_LOOPBACK, host) if name not in _EVERY_ADDRESS}
     hosts = [f"{name}:*" for name in sorted(names)]
     origins = [f"http://{name}:*" for name in sorted(names)]
     if _url(settings.auth_audience):

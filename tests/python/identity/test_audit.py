@@ -24,6 +24,7 @@ from fiml.identity.authorization import PLATFORM_SCOPE, USERS_SCOPE
 from fiml.identity.tokens import Identity
 from fiml.settings import Settings
 
+ROOT = Path(__file__).resolve().parents[3]
 KNOWN = ("userId", "sessionType", "days")
 
 
@@ -70,6 +71,23 @@ def test_an_answered_call_is_one_line_of_kinds_and_pseudonyms(
     assert line["duration_ms"] >= 0
     assert line["identity"] != line["other"]
     assert "analyst_" not in caplog.text
+
+
+def test_the_line_is_the_documented_one(access: Access, caplog: pytest.LogCaptureFixture) -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    (documented,) = [line for line in page.splitlines() if line.startswith('{"at": ')]
+    identity = Identity("analyst_001", frozenset({USERS_SCOPE}))
+    arguments = {"userId": "analyst_002", "days": 7}
+    with access.call(identity, "get-session-analytics", arguments, KNOWN) as call:
+        call.user_id("analyst_002")
+    (line,) = lines_of(caplog)
+    varying = ("at", "identity", "other", "duration_ms")
+    shown = json.loads(documented)
+    assert [type(value) for value in line.values()] == [type(value) for value in shown.values()]
+    assert {name: shown[name] for name in line if name not in varying} == {
+        name: value for name, value in line.items() if name not in varying
+    }
+    assert len(line["identity"]) == len(shown["identity"])
 
 
 @pytest.mark.parametrize(

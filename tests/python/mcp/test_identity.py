@@ -491,6 +491,27 @@ async def test_a_request_under_another_name_is_turned_away_whatever_its_token(
             assert response.status_code in statuses, given
 
 
+@pytest.mark.parametrize(
+    ("listening", "name", "status"),
+    [
+        ("192.0.2.1", "192.0.2.1:8765", 200),
+        ("2001:db8::1", "[2001:db8::1]:8765", 200),
+        ("127.0.0.1", "192.0.2.1:8765", 421),
+        ("0.0.0.0", "0.0.0.0:8765", 421),  # noqa: S104
+        ("::", "[::]:8765", 421),
+        ("0.0.0.0", "127.0.0.1:8765", 200),  # noqa: S104
+    ],
+)
+async def test_the_address_that_it_listens_on_is_a_name_of_it(
+    settings: Settings, issuer: Issuer, listening: str, name: str, status: int
+) -> None:
+    headers = {**HEADERS, "Authorization": f"Bearer {issuer.token()}", "Host": name}
+    app = build_http_app(settings, access_of(settings), listening)
+    async with serving(app) as origin, httpx2.AsyncClient(headers=headers, timeout=60) as http:
+        response = await http.post(origin + HTTP_PATH, json=call_message())
+        assert response.status_code == status
+
+
 async def test_a_message_that_is_too_large_is_not_read(settings: Settings, issuer: Issuer) -> None:
     headers = {**HEADERS, "Authorization": f"Bearer {issuer.token()}"}
     async with server_of(settings) as url, httpx2.AsyncClient(headers=headers, timeout=60) as http:
