@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import psycopg
-from exactness.oracle import set_aside_values, counts_in, names_in
+from exactness.oracle import counts_in, names_in, set_aside_values
 from psycopg.rows import dict_row
 
 __all__ = ["expected_rows"]
