@@ -44,9 +44,9 @@ comment on function analytics.erase_user is
 'Returns rows removed.';
 
 -- What remains of erased users once every mart has folded their erasure: changes in the feed, under keys of
--- nobody's, and names that nobody else has. A name is told from its absence in the marts, which must be folded
--- as far as the vectors that count it; its key stays, for readers that hold an older one, and means nothing any
--- more. False where a fold is under way or still to come; true where nothing is left to do.
+-- nobody's, and names that nobody else has. A name is told from its absence in the marts, which must be
+-- folded as far as the vectors that count it; its key stays, for readers that hold an older one, and means
+-- nothing any more. False where a fold is under way or still to come; true where nothing is left to do.
 create function analytics.finish_erasures() returns boolean
 language plpgsql security definer set search_path from current
 as $$
