@@ -110,7 +110,7 @@ def export(
         with output.open("wb") as file:
             _write(file, text)
     except OSError as error:
-        raise Failure(f"cannot write {output}: {error.strerror}") from None
+        raise Failure(f"cannot write {printable(str(output))}: {error.strerror}") from None
     click.echo(f"Written to {printable(str(output))}.", err=True)
 
 

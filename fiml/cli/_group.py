@@ -103,7 +103,7 @@ def _told_plainly() -> Iterator[None]:
         # A help text, which is shown in another way, repeats nothing.
         if type(error).show is not click.UsageError.show:
             raise
-        raise click.UsageError(_plain(error.format_message()), error.ctx) from None
+        raise click.UsageError(printable(error.format_message()), error.ctx) from None
 
 
 def _explained(error: Exception) -> Failure:

@@ -297,11 +297,13 @@ def through_the_commands(
         database.execute("delete from session_metrics where user_id <> all(%s)", [list(OTHERS)])
         add_users(database, [text])
         if NUL not in text:
-            _ask_the_commands(conninfo, text, folder)
+            # Bytes that are no text come as Python reads them from a command line.
+            given = text.encode(errors="surrogatepass").decode(errors="surrogateescape")
+            _ask_the_commands(conninfo, given, folder)
         if text in OTHERS or "\n" in text or "\r" in text:
             continue
-        given = text.encode(errors="surrogatepass") + b"\n"
-        erased = run(conninfo, "erase-user", "--yes", stdin=given)
+        line = text.encode(errors="surrogatepass") + b"\n"
+        erased = run(conninfo, "erase-user", "--yes", stdin=line)
         if is_storable(text):
             assert quiet(erased).startswith("1 rows were removed")
             database.execute("delete from analytics.erased_users")
