@@ -16,6 +16,7 @@ import pytest
 from click.testing import Result
 
 from fiml.demo._database import new_demo_database
+from fiml.demo._logins import make_logins
 from fiml.local_server import local_server, remove_local_servers
 from fiml.sessions.migrations import _LOCK_KEY, migrate
 
@@ -174,6 +175,8 @@ def test_without_a_database_the_demos_local_one_is_used_for_as_long_as_the_comma
         assert "the local server has no demo" in result.stderr
         with new_demo_database(server.conninfo()) as demo:
             migrate(demo)
+            with psycopg.connect(demo, autocommit=True) as connection:
+                make_logins(connection, server)
             # As a demo that was interrupted leaves it.
             result = run("stats")
             assert result.exit_code == 1
