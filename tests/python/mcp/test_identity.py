@@ -361,6 +361,31 @@ async def test_calls_under_way_are_limited_for_each_identity(
         await answer(one)
 
 
+async def test_a_caller_who_goes_away_gives_its_place_back(
+    settings: Settings, issuer: Issuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        server_of(settings, concurrent=1) as url,
+        client_of(url, issuer.token("analyst_001")) as client,
+    ):
+        await answer(client)
+        with (
+            caplog.at_level(logging.INFO, "fiml.audit"),
+            psycopg.connect(settings.conninfo) as holder,
+        ):
+            holder.execute("lock table session_metrics in access exclusive mode")
+            held = asyncio.create_task(answer(client))
+            await until_waiting(settings.conninfo, 1)
+            held.cancel()
+            deadline = time.monotonic() + 30
+            while '"outcome": "cancelled"' not in caplog.text:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0)
+            await until_waiting(settings.conninfo, 0)
+            holder.rollback()
+        assert (await answer(client))["user_id"] == "analyst_001"
+
+
 async def until_waiting(conninfo: str, count: int) -> None:
     deadline = time.monotonic() + 30
     async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
