@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -44,6 +46,10 @@ class Mutant:
     def __str__(self) -> str:
         return f"{self.where}: {self.old.strip()} -> {self.new.strip() or 'nothing'}"
 
+
+# All of them take longer than everything else: a run tries a third, and another one the next day.
+DAYS = 3
+TODAY = int(os.environ["SESSION_ANALYTICS_TEST_DAY"]) % DAYS
 
 READER = [
     Mutant(
@@ -460,14 +466,24 @@ def _mutate_fold(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fold_module, "fold_statements", fold_statements)
 
 
-@pytest.mark.parametrize("mutated", READER + DATABASE + MODELS, ids=str, indirect=True)
+def spread(mutants: list[Mutant]) -> list[Any]:
+    """All mutants; those of another day are for the long run."""
+    return [
+        pytest.param(
+            mutant, id=str(mutant), marks=[] if number % DAYS == TODAY else [pytest.mark.long]
+        )
+        for number, mutant in enumerate(mutants)
+    ]
+
+
+@pytest.mark.parametrize("mutated", spread(READER + DATABASE + MODELS), indirect=True)
 def test_a_seeded_mistake_is_found(mutated: World) -> None:
     with pytest.raises((AssertionError, psycopg.Error)):  # noqa: PT012 - either set may find it
         directed_cases(mutated)
         random_cases(mutated)
 
 
-@pytest.mark.parametrize("mutated", SERVING + PYTHON, ids=str, indirect=True)
+@pytest.mark.parametrize("mutated", spread(SERVING + PYTHON), indirect=True)
 def test_a_seeded_mistake_in_the_serving_layer_is_found(mutated: World) -> None:
     with pytest.raises((AssertionError, psycopg.Error, ValueError, IndexError)):  # noqa: PT012
         cases_of_the_serving_layer(mutated)
