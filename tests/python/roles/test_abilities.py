@@ -294,7 +294,7 @@ def test_nothing_runs_with_the_owner_s_rights_but_what_is_listed(role: Any) -> N
                 "record_session_metrics",
                 "delete_session",
             },
-            BUILDER: {"open_marts", "describe"},
+            BUILDER: {"open_marts", "describe", "finish_erasures"},
             READER: set(),
             BI: set(),
         }[purpose]
