@@ -331,7 +331,7 @@ begin
             and pg_namespace.nspowner = installer
             and exists (select from aclexplode(pg_namespace.nspacl) as given where given.grantee = 0)
     loop
-        execute format('revoke all on %s from public', opened.object_name);
+        execute format('revoke all on %s from PUBLIC', opened.object_name);
     end loop;
 end
 $$;
