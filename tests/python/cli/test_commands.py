@@ -146,7 +146,7 @@ def test_a_setting_that_does_not_parse_is_named(run: Run) -> None:
 
 
 def test_debug_shows_where_an_error_comes_from(run: Run) -> None:
-    result = run("--debug", "stats", "--days", "0", conninfo=NOWHERE)
+    result = run("--debug", "stats", "--type", "stocks", conninfo=NOWHERE)
     assert result.exit_code == 1
     assert "Traceback" in result.stderr
 

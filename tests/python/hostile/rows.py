@@ -317,8 +317,12 @@ def _value(random: Random, depth: int = 0) -> str:
 
 def _string(random: Random) -> str:
     text = random.choice(_STRINGS)
-    if random.random() < 0.05:
+    kind = random.random()
+    if kind < 0.05:
         return random.choice(_UNREADABLE_ESCAPES)
+    # Where a name begins and ends to be one.
+    if kind < 0.15:
+        return json.dumps(random.choice(["", "x", "x" * 255, "x" * 256, "\U0001f600" * 256]))
     # Half of a pair, or NUL, would have most rows refused, and it is met above.
     text = "".join(c for c in text if c != "\0" and not 0xD800 <= ord(c) < 0xE000)
     return json.dumps(text, ensure_ascii=random.random() < 0.5)
