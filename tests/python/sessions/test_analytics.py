@@ -845,6 +845,8 @@ def test_importing_the_reader_imports_no_build_tool() -> None:
 
 def test_the_public_errors_are_these() -> None:
     assert errors.__all__ == [
+        "AuthenticationError",
+        "AuthorizationError",
         "BuildError",
         "DatabaseError",
         "DatabaseUnavailableError",
@@ -853,6 +855,7 @@ def test_the_public_errors_are_these() -> None:
         "InvalidArgumentError",
         "InvalidDaysError",
         "InvalidUserIdError",
+        "LimitExceededError",
         "LocalServerError",
         "PoolExhaustedError",
         "ReconciliationError",
