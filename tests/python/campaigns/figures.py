@@ -90,5 +90,6 @@ def expected_rows(connection: psycopg.Connection[Any]) -> Rows:
     return {mart: sorted(found, key=repr) for mart, found in rows.items()}
 
 
-def _day(seconds: str) -> Any:
-    return datetime.fromtimestamp(int(Decimal(seconds) // 1), UTC).date()
+def _day(seconds: str) -> str:
+    # As text, like the rows of a world, which has days that Python does not know.
+    return datetime.fromtimestamp(int(Decimal(seconds) // 1), UTC).date().isoformat()

@@ -160,7 +160,8 @@ def check_whole(
 def _check_marts(world: World) -> None:
     expected, found = expected_rows(world.oracle), world.rows()
     for mart, rows in expected.items():
-        assert found[mart] == rows, mart
+        wrong = set(found[mart]) ^ set(rows)
+        assert found[mart] == rows, f"{mart}: {sorted(wrong, key=repr)[:4]}"
 
 
 def _check_reader(world: World, users: Sequence[str | None]) -> None:

@@ -107,7 +107,7 @@ def count_metrics_writes(connection: psycopg.Connection[Any]) -> None:
     connection.execute(
         """
         create table metrics_writes (session_id uuid not null);
-        create function count_metrics_write() returns trigger language plpgsql as
+        create function count_metrics_write() returns trigger language plpgsql security definer as
         $$ begin insert into metrics_writes values (new.session_id); return new; end $$;
         create trigger count_metrics_write after insert or update on session_metrics
         for each row execute function count_metrics_write();

@@ -68,8 +68,10 @@ _FAULTS: dict[str, LiteralString] = {
     "a lost row of the feed": """
         delete from analytics.session_changes
         where ctid = (
-            select ctid from analytics.session_changes
-            where fact = 'metrics' order by random() limit 1
+            select session_changes.ctid from analytics.session_changes
+            inner join analytics.mart_states on mart_states.mart = 'daily_session_stats'
+            where fact = 'metrics' and analytics.is_unseen(xid, mart_states.watermark)
+            order by random() limit 1
         )
     """,
     "a moved watermark": """
