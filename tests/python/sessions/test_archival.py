@@ -60,7 +60,7 @@ def count_writes(database: Connection) -> None:
     database.execute(
         """
         create table writes (session_id uuid);
-        create function count_write() returns trigger language plpgsql as
+        create function count_write() returns trigger language plpgsql security definer as
         $$ begin insert into writes values (new.session_id); return new; end $$;
         create trigger count_write after insert or update on session_metrics
         for each row execute function count_write();
