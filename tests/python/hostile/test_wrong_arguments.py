@@ -34,8 +34,16 @@ from fiml.settings import SETTINGS, Settings
 pytestmark = pytest.mark.anyio
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "errors.md"
-# Any text is a schedule, a schema, a role or a folder; that it is a wrong one turns out in use.
+# Any text is a schedule, a schema, a role, a folder or a secret; that it is a wrong one turns out in
+# use.
 FREE_TEXT = {
+    "SESSION_ANALYTICS_AUDIT_KEY_FILE",
+    "SESSION_ANALYTICS_AUTH_AUDIENCE",
+    "SESSION_ANALYTICS_AUTH_ISSUER",
+    "SESSION_ANALYTICS_AUTH_JWKS_FILE",
+    "SESSION_ANALYTICS_AUTH_SECRET",
+    "SESSION_ANALYTICS_AUTH_SECRET_FILE",
+    "SESSION_ANALYTICS_ROLE_PREFIX",
     "SESSION_ANALYTICS_SOURCE_SCHEMA",
     "SESSION_ANALYTICS_SCHEDULE",
     "SESSION_ANALYTICS_RECONCILE_SCHEDULE",

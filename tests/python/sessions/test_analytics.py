@@ -859,6 +859,7 @@ def test_the_public_errors_are_these() -> None:
         "LocalServerError",
         "PoolExhaustedError",
         "ReconciliationError",
+        "RoleError",
         "SchemaVersionError",
         "SessionAnalyticsError",
         "SessionArchivedError",
