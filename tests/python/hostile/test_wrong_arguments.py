@@ -34,8 +34,7 @@ from fiml.settings import SETTINGS, Settings
 pytestmark = pytest.mark.anyio
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "errors.md"
-# Any text is a schedule, a schema, a role, a folder or a secret; that it is a wrong one turns out in
-# use.
+# Any text is a schedule, schema, role, folder or secret; that it is a wrong one turns out in use.
 FREE_TEXT = {
     "SESSION_ANALYTICS_AUDIT_KEY_FILE",
     "SESSION_ANALYTICS_AUTH_AUDIENCE",
