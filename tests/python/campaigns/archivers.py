@@ -123,13 +123,13 @@ def _kill_at_random(ground: Ground, choose: Random) -> Counter[str]:
     with ground.database() as conninfo:
         with psycopg.connect(conninfo, autocommit=True) as connection:
             count_metrics_writes(connection)
-            _leave_expired(connection, ledger, choose, 400)
+            _leave_expired(connection, ledger, choose, 250)
             with _archiver(
                 conninfo, choose.choice([1, 2, 3]), choose.choice([1, 2, 5])
             ) as archiver:
                 assert archiver.stdout is not None
                 assert archiver.stdout.readline() == "begins\n"
-                sleep(choose.uniform(0, 0.2))
+                sleep(choose.uniform(0, 0.15))
                 archiver.kill()
             archived = one(connection, "select count(*) from sessions where is_archived")
         _check(conninfo, ground, ledger)

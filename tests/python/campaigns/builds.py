@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ALL_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -37,6 +37,7 @@ build(Settings.from_environment(), from_scratch=sys.argv[1] == "scratch")
 """
 # dbt connects about this long after a build begins; then the models take about as long.
 _SECONDS_OF_A_BUILD = 6.0
+_SECONDS_BETWEEN_FOLDS = 0.5
 _A_MODEL_WAITS = "application_name = 'session-analytics-build' and wait_event_type = 'Lock'"
 
 
@@ -57,7 +58,7 @@ def _kill(ground: Ground, choose: Random) -> Counter[str]:
                     victims = _kill_some(builder, choose)
             else:
                 victims = _kill_at(conninfo, mart, kind, choose)
-        if choose.random() < 1 / 3:
+        if choose.random() < 1 / 5:
             build(Settings(conninfo=conninfo))
         check_whole(conninfo, ground.marts, ledger, USERS)
     return Counter({f"killed {victims}, {'at random' if mart is None else f'at {mart}'}": 1})
@@ -118,7 +119,7 @@ def _fold(conninfo: str, ground: Ground) -> None:
 
 
 def _overlap(ground: Ground, choose: Random) -> Counter[str]:
-    """Three builds at once, of kinds that the lot decides, while sessions come and go."""
+    """Light folds beside two builds of kinds that the lot decides, while sessions come and go."""
     ledger = Ledger()
     with ground.database() as conninfo, ThreadPoolExecutor() as pool:
         settings = Settings(conninfo=conninfo)
@@ -126,15 +127,17 @@ def _overlap(ground: Ground, choose: Random) -> Counter[str]:
             "build": lambda: build(settings),
             "rebuild": lambda: build(settings, from_scratch=True),
             "dbt build": lambda: _dbt_build(settings, ground.folder),
-            "fold": lambda: _fold_often(conninfo, ground),
         }
-        chosen = choose.sample(list(kinds), 3)
+        chosen = choose.sample(list(kinds), 2)
         with under_traffic(conninfo, ledger, choose.getrandbits(32)):
             _wait_for_entries(ledger, 50)
-            for running in [pool.submit(kinds[kind]) for kind in chosen]:
+            builds = [pool.submit(kinds[kind]) for kind in chosen]
+            folds = _fold_meanwhile(conninfo, ground, builds)
+            for running in builds:
                 running.result()
         check_whole(conninfo, ground.marts, ledger, USERS)
-    return Counter(chosen)
+    assert folds > 1
+    return Counter({**Counter(chosen), "light folds": folds})
 
 
 def _dbt_build(settings: Settings, folder: Path) -> None:
@@ -142,10 +145,15 @@ def _dbt_build(settings: Settings, folder: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def _fold_often(conninfo: str, ground: Ground) -> None:
+def _fold_meanwhile(conninfo: str, ground: Ground, builds: Sequence[Future[Any]]) -> int:
+    folds = 0
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        for number in range(30):
-            fold(connection, ground.marts, f"fold {number}")
+        while not all(running.done() for running in builds):
+            fold(connection, ground.marts, f"fold {folds}")
+            folds += 1
+            # As often as the process that folds, and not all the time.
+            wait(builds, timeout=_SECONDS_BETWEEN_FOLDS, return_when=ALL_COMPLETED)
+    return folds
 
 
 KILLED = Campaign(
@@ -157,7 +165,7 @@ KILLED = Campaign(
 )
 OVERLAPPING = Campaign(
     name="builds-overlapping",
-    disturbance="three at once of job, rebuild from scratch, plain `dbt build` and light folds",
+    disturbance="two at once of job, rebuild from scratch and plain `dbt build`, and light folds",
     play=_overlap,
     rounds=300,
     short=5,

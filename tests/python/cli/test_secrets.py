@@ -28,7 +28,6 @@ COMMANDS = (
     ["migrate"],
     ["doctor"],
     ["archive"],
-    ["build"],
     ["build", "--from-scratch"],
     ["stats"],
     ["stats", "--json"],
@@ -37,7 +36,6 @@ COMMANDS = (
     ["reconcile", "--all"],
     ["settings"],
     ["retention", "--keep-days", "400"],
-    ["doctor"],
 )
 
 

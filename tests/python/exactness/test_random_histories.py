@@ -8,7 +8,7 @@ from exactness.world import World
 from hypothesis import HealthCheck, Phase, given, settings
 
 # In `make test`; `make test-long` plays a hundred times as many.
-CASES = 300
+CASES = 200
 
 COMMON = settings(
     deadline=None,
