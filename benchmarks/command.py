@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -247,7 +248,8 @@ def main(
                     soft_wrap=True,
                 )
             console.print(f"\nWritten: {', '.join(map(str, written))}", soft_wrap=True)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        # asyncio's runner forgets why it cancelled where the signal comes before its first step.
         # A call may have been made and not yet handed to the event loop.
         warnings.filterwarnings("ignore", r"coroutine .* was never awaited", RuntimeWarning)
         errors.print("\nInterrupted; what was measured before is in the results.", soft_wrap=True)
