@@ -19,13 +19,16 @@ import psycopg
 import pytest
 from exactness import test_directed_cases as directed
 from exactness import test_open_sessions as open_sessions
+from exactness import test_series as series_cases
 from exactness import test_serving_cases as serving_cases
 from exactness.histories import MICROSECOND, NOON, STEPS
 from exactness.test_random_histories import play
 from exactness.world import World
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from fiml.sessions import analytics, queries, serving, windows
+from fiml.sessions import queries, reading, serving, windows
+from fiml.sessions.periods import Grain
+from fiml.sessions.queries import marts
 from fiml.warehouse import fold as fold_module
 from fiml.warehouse.project import Mart
 
@@ -35,7 +38,8 @@ class Mutant:
     """Replace `old` by `new` in one place.
 
     Attributes:
-        where: "reader", the statements that read marts; "models", all compiled SQL; "totals", that
+        where: "reader", the statements that read marts; "users", those that read periods of a user
+            from the source; "models", all compiled SQL; "totals", that
             of the serving layer; "fold", what folds it; a module; or a function of the database.
     """
 
@@ -60,7 +64,9 @@ READER = [
     Mutant(
         "reader", "facts.occurred_at >= frame.source_from", "facts.occurred_at > frame.source_from"
     ),
-    Mutant("reader", "facts.occurred_at >= frame.as_of", "facts.occurred_at > frame.as_of"),
+    Mutant(
+        "reader", "facts.occurred_at >= frame.beyond_from", "facts.occurred_at > frame.beyond_from"
+    ),
     Mutant("reader", "facts.occurred_at < frame.mart_until", "facts.occurred_at < frame.as_of"),
     Mutant("reader", 'collate "C"', 'collate "C" desc'),
     Mutant(
@@ -72,8 +78,8 @@ READER = [
     Mutant("reader", "having sum(parts.occurrences) <> 0", ""),
     Mutant(
         "reader",
-        "when mart_states.watermark is null then days.day_end",
-        "when false then days.day_end",
+        "when days.watermark is null then days.until",
+        "when false then days.until",
     ),
 ]
 DATABASE = [
@@ -244,6 +250,28 @@ SERVING = [
     ),
     Mutant("totals", "excluded.stamp", "folded.stamp"),
 ]
+READ_PERIODS = "analytics.read_periods(text,text,timestamptz[],timestamptz,boolean)"
+SERIES = [
+    Mutant(READ_PERIODS, "then sides.side else -sides.side end", "then 1 else -1 end"),
+    Mutant(READ_PERIODS, "sides.side * range.sign", "range.sign"),
+    Mutant(READ_PERIODS, "not is_open or boundary.period <= last_period", "true"),
+    Mutant(READ_PERIODS, "boundaries[last_period + 1] >= now_at", "boundaries[1] >= now_at"),
+    Mutant(READ_PERIODS, "and unseen.period between 1 and last_period", "and unseen.period > 0"),
+    Mutant(READ_PERIODS, "array_agg(cuts.bucket order", "array_agg(cuts.since order"),
+    Mutant(READ_PERIODS, "then date_trunc('day', boundary.since, 'UTC')", "then boundary.since"),
+    Mutant(READ_PERIODS, "unseen.sign * unseen.open_sessions", "0"),
+    Mutant(
+        READ_PERIODS,
+        "when wanted_key is null then layer.bucket_width",
+        "when true then layer.bucket_width",
+    ),
+    Mutant(
+        "reader", "least(greatest(days.first_midnight, days.horizon), days.until)", "days.until"
+    ),
+    Mutant("reader", "days.first_midnight < days.last_midnight", "true"),
+    Mutant("reader", "partition by parts.period", "partition by 1"),
+    Mutant("users", "facts.occurred_at >= clock.boundaries[1]", "true"),
+]
 PYTHON = [
     Mutant("fiml.sessions.serving", "leaders.limit and (", "False and ("),
     Mutant(
@@ -361,6 +389,28 @@ def cases_of_the_serving_layer(world: World) -> None:
     serving_cases.test_counts_too_large_for_one_entry_are_exact_at_every_level(world)
 
 
+def cases_of_time_series(world: World) -> None:
+    """The directed cases of periods."""
+    for zone in (series_cases.UTC_ZONE, series_cases.ATHENS):
+        for built in ("before", "after"):
+            world.clear()
+            series_cases.test_rows_around_every_boundary_are_counted_once(world, zone, built)
+    for is_built in (False, True):
+        world.clear()
+        series_cases.test_a_late_row_and_one_that_is_corrected_move_between_periods(world, is_built)
+    for case in (
+        series_cases.test_names_are_told_for_each_period,
+        series_cases.test_only_the_open_period_knows_who_is_active,
+        series_cases.test_a_heavy_user_s_periods_are_those_of_the_layer,
+        series_cases.test_several_boundaries_inside_of_one_bucket,
+        series_cases.test_windows_before_the_first_row_and_of_no_length,
+    ):
+        world.clear()
+        case(world)
+    world.clear()
+    series_cases.test_whole_days_stay_when_their_rows_go(world, Grain.DAY)
+
+
 def reset_database(world: World) -> None:
     """Make again what one of the cases takes away for good."""
     world.builder.execute(
@@ -393,6 +443,13 @@ def mutated(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.Mo
     mutant: Mutant = request.param
     if mutant.where == "reader":
         _mutate_reader(mutant, monkeypatch)
+    elif mutant.where == "users":
+        changed = {
+            kind: text.replace(mutant.old, mutant.new)
+            for kind, text in queries.USER_PERIODS.items()
+        }
+        assert changed != queries.USER_PERIODS
+        monkeypatch.setattr(queries, "USER_PERIODS", changed)
     elif mutant.where in {"models", "totals"}:
         _mutate_models(mutant, world)
     elif mutant.where.startswith("fiml."):
@@ -411,16 +468,16 @@ def mutated(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.Mo
 
 def _mutate_reader(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     mutants = {
-        kind: queries.MartQuestion(
+        kind: marts.MartQuestion(
             **{
                 name: getattr(question, name).replace(mutant.old, mutant.new)
-                for name in queries.MartQuestion.__slots__
+                for name in marts.MartQuestion.__slots__
             }
         )
-        for kind, question in queries._MART_QUESTIONS.items()
+        for kind, question in marts._MART_QUESTIONS.items()
     }
-    assert mutants != queries._MART_QUESTIONS
-    monkeypatch.setattr(queries, "_MART_QUESTIONS", mutants)
+    assert mutants != marts._MART_QUESTIONS
+    monkeypatch.setattr(marts, "_MART_QUESTIONS", mutants)
 
 
 def _mutate_models(mutant: Mutant, world: World) -> None:
@@ -447,7 +504,7 @@ def _mutate_module(mutant: Mutant, world: World, monkeypatch: pytest.MonkeyPatch
     original, mutated = dict(vars(module)), dict(vars(module))
     exec(compile(source.replace(mutant.old, mutant.new), module.__file__ or "", "exec"), mutated)  # noqa: S102
     # Whoever imported something by name has the mutant's.
-    for user in (analytics, windows, serving, serving_cases):
+    for user in (reading, windows, serving, serving_cases):
         for name in set(vars(user)) & set(module.__all__):
             if vars(user)[name] is original[name]:
                 monkeypatch.setattr(user, name, mutated[name])
@@ -490,6 +547,12 @@ def test_a_seeded_mistake_in_the_serving_layer_is_found(mutated: World) -> None:
         random_cases(mutated)
 
 
+@pytest.mark.parametrize("mutated", spread(SERIES), indirect=True)
+def test_a_seeded_mistake_in_a_time_series_is_found(mutated: World) -> None:
+    with pytest.raises((AssertionError, psycopg.Error, IndexError)):
+        cases_of_time_series(mutated)
+
+
 @pytest.mark.parametrize("mutated", INCARNATION, ids=str, indirect=True)
 def test_a_cache_that_mistakes_a_copy_for_the_database_is_found(
     mutated: World, migrated_database: str, make_database: Callable[..., str]
@@ -508,3 +571,7 @@ def test_without_a_mistake_the_same_histories_pass(world: World) -> None:
 def test_without_a_mistake_the_same_cases_of_the_serving_layer_pass(world: World) -> None:
     cases_of_the_serving_layer(world)
     random_cases(world)
+
+
+def test_without_a_mistake_the_same_cases_of_time_series_pass(world: World) -> None:
+    cases_of_time_series(world)
