@@ -21,7 +21,9 @@ TABLES = {
     "marts/daily_user_stats",
     "serving/session_totals",
 }
-MARTS = TABLES | {"marts/fct_sessions"}
+# Views of a mart, which is made before them.
+DIMENSIONS = {"marts/dim_date", "marts/dim_session_type"}
+MARTS = TABLES | DIMENSIONS | {"marts/dim_user", "marts/fct_sessions"}
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +57,13 @@ def _steps(definitions: dg.Definitions, job: str) -> dict[str, set[str]]:
     }
 
 
-def test_archival_precedes_every_model_and_nothing_else_is_upstream(
+def test_archival_precedes_every_model_and_a_mart_precedes_what_views_it(
     definitions: dg.Definitions,
 ) -> None:
     assert _edges(definitions) == {
         "archived_sessions": set(),
-        **{mart: {"archived_sessions"} for mart in MARTS},
+        **{mart: {"archived_sessions"} for mart in MARTS - DIMENSIONS},
+        **{view: {"marts/daily_session_stats"} for view in DIMENSIONS},
     }
 
 
