@@ -35,7 +35,7 @@ _REFERRED: Final = re.compile(r"ref\('(\w+)'\)")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Relationship:
-    """A column of a mart whose values are those of a dimension's key; a test of each build."""
+    """A column of a mart whose values are those of a dimension's key, as a test declares."""
 
     mart: str
     column: str

@@ -47,9 +47,11 @@
 {#-
   dbt's test of the same name, for marts that are folded one after the other: the dimensions know what `whole`
   has folded, so a mart is compared at the same window, and a live view while `whole` has folded everything.
-  `condition` says which rows of a live view.
+  `condition` says which rows of a live view. The dimensions are made of `whole`, and has_a_day_in is tried by each
+  build: a scheduled one leaves this out.
 -#}
 {% test relationships(model, column_name, to, field, whole, condition=none) -%}
+    {{- config(tags=["by_construction"]) }}
     select facts.{{ column_name }}
     from {{ model }} as facts
     left join {{ to }} as dimension on facts.{{ column_name }} = dimension.{{ field }}
