@@ -59,9 +59,7 @@ async def archival(connection: Connection, settings: Settings, limits: Limits) -
     ]
 
 
-async def quarantine(
-    connection: Connection, _settings: Settings, _limits: Limits
-) -> list[Finding]:
+async def quarantine(connection: Connection, _settings: Settings, _limits: Limits) -> list[Finding]:
     """What was set aside, by its reason."""
     rows = await all_rows(
         connection,

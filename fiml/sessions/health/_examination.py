@@ -8,7 +8,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import namedtuple_row
 
-from fiml.sessions.health import _archival, _server, _source, _warehouse
+from fiml.sessions.health import _archival, _roles, _server, _source, _warehouse
 from fiml.sessions.health._asking import Connection, Question, first_line
 from fiml.sessions.health._findings import Finding, Limits, Severity, is_healthy
 from fiml.settings import Settings
@@ -18,6 +18,7 @@ __all__ = ["examine"]
 _SECONDS_FOR_A_QUERY: Final = 15
 _QUESTIONS: Final[dict[str, Question]] = {
     "triggers": _source.triggers,
+    "roles": _roles.roles,
     "build": _warehouse.builds,
     "serving": _warehouse.serving,
     "feed": _warehouse.feed,

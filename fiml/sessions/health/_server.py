@@ -56,7 +56,9 @@ async def installation(connection: Connection, settings: Settings) -> Finding:
     """Whether the database is migrated, by this version, for this source schema."""
     expected = MIGRATIONS[-1].version
     title = "installation"
-    exists = await one_row(connection, "select to_regclass('analytics.migrations') is not null as it")
+    exists = await one_row(
+        connection, "select to_regclass('analytics.migrations') is not null as it"
+    )
     version = 0
     if exists.it:
         found = await one_row(

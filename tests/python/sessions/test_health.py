@@ -11,8 +11,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from fiml.sessions.health import _server, _spans
-from fiml.sessions.health import Finding, Limits, Severity, examine, is_healthy
+from fiml.sessions.health import Finding, Limits, Severity, _server, _spans, examine, is_healthy
 from fiml.sessions.migrations import MIGRATIONS, migrate
 from fiml.settings import Settings
 
