@@ -1,5 +1,5 @@
 -- Who may do what. Roles belong to the cluster and are made, where that is allowed, by
--- fiml/sessions/roles.py; here is what each of them is given in this database, and that nobody else has
+-- fiml/sessions/roles/; here is what each of them is given in this database, and that nobody else has
 -- anything.
 
 create table analytics.roles (
