@@ -13,7 +13,7 @@ from benchmarks.answers import Answer
 from benchmarks.questions import Question
 from fiml.database import Connection, Database
 from fiml.errors import BuildError
-from fiml.sessions.analytics import read_stats
+from fiml.sessions.reading import read_stats
 from fiml.sessions.serving import ServingCache
 from fiml.settings import Settings
 from fiml.warehouse.folder import Folder as ProjectFolder

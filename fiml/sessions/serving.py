@@ -181,16 +181,22 @@ class ServingCache:
         self._keys = Keys()
         self._windows.clear()
 
+    def keep(self, window: WindowKey, counts: FoldedCounts) -> None:
+        """Keep the folded part of a window, and of the windows that were asked for last."""
+        self._windows[window] = counts
+        self._windows.move_to_end(window)
+        while len(self._windows) > _KEPT_WINDOWS:
+            self._windows.popitem(last=False)
+
     async def folded(
         self,
         connection: Connection,
-        window: WindowKey,
         incarnation: str | None,
         etag: int | None,
         sums: Mapping[str, int],
         rows: Sequence[tuple[int, bytes]],
     ) -> FoldedCounts | None:
-        """What the rows of a window (sums, signs and entries) add up to, and keep it.
+        """What rows of the layer (sums, signs and entries) add up to.
 
         `None` where they name a key that nobody knows: it is not the layer that this module reads.
         """
@@ -203,12 +209,7 @@ class ServingCache:
             await keys.fetch(connection)
         if not keys.explain(vector):
             return None
-        counts = FoldedCounts(etag, len(rows), sums, vector, keys)
-        self._windows[window] = counts
-        self._windows.move_to_end(window)
-        while len(self._windows) > _KEPT_WINDOWS:
-            self._windows.popitem(last=False)
-        return counts
+        return FoldedCounts(etag, len(rows), sums, vector, keys)
 
 
 def _sum_of(rows: Sequence[tuple[int, bytes]]) -> Vector:

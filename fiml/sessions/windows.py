@@ -1,12 +1,11 @@
-"""Adding a window up: what the serving layer holds, plus and minus what it does not."""
+"""Adding windows up: what the serving layer holds, plus and minus what it does not."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from psycopg import errors
 from psycopg.rows import args_row, tuple_row
@@ -23,9 +22,10 @@ from fiml.sessions.figures import (
     most_frequent,
 )
 from fiml.sessions.queries import MetaRow, WindowPart
+from fiml.sessions.questions import PeriodsQuestion, Question
 from fiml.sessions.serving import FoldedCounts, ServingCache
 
-__all__ = ["Question", "read_user_window", "read_window"]
+__all__ = ["read_periods", "read_user_periods", "read_user_window", "read_window"]
 
 # The layer is not there, not this version's, or not for this role: the marts answer.
 _NO_LAYER: Final = (
@@ -52,28 +52,6 @@ _NAMED: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked, in arguments that were checked; as a mapping, the statements' parameters."""
-
-    user_id: str | None
-    session_type: str | None
-    days: int
-    as_of: object = None
-    include_meta: bool = False
-
-    def parameters(self, **others: object) -> dict[str, object]:
-        """For a statement of fiml.sessions.queries."""
-        return {
-            "user_id": self.user_id,
-            "session_type": self.session_type,
-            "days": self.days,
-            "as_of": self.as_of,
-            "include_meta": self.include_meta,
-            **others,
-        }
-
-
 async def read_window(
     connection: Connection, question: Question, cache: ServingCache
 ) -> tuple[Figures, MetaRow] | None:
@@ -81,22 +59,18 @@ async def read_window(
     window = (question.user_id, question.session_type, question.days)
     folded = cache.kept(window)
     parameters = question.parameters(etag=None if folded is None else folded.etag)
-    try:
-        parts = await _ask(connection, queries.WINDOW, parameters)
-    except _NO_LAYER:
-        if connection.info.transaction_status != 0:
-            raise
-        return None
+    parts = await _ask_layer(connection, args_row(WindowPart), queries.WINDOW, parameters)
     if not parts:
         return None
     head = parts[0]
     if folded is None or folded.etag != head.etag:
-        rows = [(part.sign, part.entries) for part in parts if part.entries is not None]
-        sums = _sums([part for part in parts if part.entries is not None])
-        folded = await cache.folded(connection, window, head.incarnation, head.etag, sums, rows)
+        sums, rows = _folded_rows(parts)
+        folded = await cache.folded(connection, head.incarnation, head.etag, sums, rows)
         if folded is None:
             return None
-    return await _add_up(connection, question, parts, folded)
+        cache.keep(window, folded)
+    figures, meta = await _add_up(connection, question, parts, folded)
+    return figures, meta
 
 
 async def read_user_window(
@@ -106,25 +80,114 @@ async def read_user_window(
     statement = queries.USER_WINDOW[
         question.session_type is not None, may_be_heavy, question.include_meta
     ]
-    try:
-        parts = await _ask(connection, statement, question.parameters())
-    except _NO_LAYER:
-        if connection.info.transaction_status != 0 or not may_be_heavy:
-            raise
-        return None
+    parts = await _ask_layer(
+        connection,
+        args_row(WindowPart),
+        statement,
+        question.parameters(),
+        is_needed=not may_be_heavy,
+    )
     return await _add_up(connection, question, parts, None) if parts else None
 
 
-async def _ask(
-    connection: Connection, statement: str, parameters: dict[str, object]
-) -> list[WindowPart]:
-    cursor = connection.cursor(binary=True, row_factory=args_row(WindowPart))
-    await cursor.execute(statement, parameters)
+async def read_periods(
+    connection: Connection, question: PeriodsQuestion, cache: ServingCache
+) -> tuple[list[Figures], MetaRow] | None:
+    """Read from the serving layer; `None` where it cannot answer."""
+    rows = await _ask_layer(
+        connection, args_row(_of_period), queries.PERIODS, question.parameters()
+    )
+    if not rows:
+        return None
+    incarnation = next(part.incarnation for _, part in rows if part.part == "window")
+    folded = []
+    for parts in _by_period(rows, question):
+        sums, entries = _folded_rows(parts)
+        counts = await cache.folded(connection, incarnation, None, sums, entries)
+        if counts is None:
+            return None
+        folded.append(counts)
+    return await _add_up_periods(connection, question, rows, folded)
+
+
+async def read_user_periods(
+    connection: Connection, question: PeriodsQuestion, *, may_be_heavy: bool
+) -> tuple[list[Figures], MetaRow] | None:
+    """Read a user's own source rows; `None` for a heavy user, if he may be one."""
+    statement = queries.USER_PERIODS[
+        question.session_type is not None, may_be_heavy, question.include_meta
+    ]
+    rows = await _ask_layer(
+        connection,
+        args_row(_of_period),
+        statement,
+        question.parameters(),
+        is_needed=not may_be_heavy,
+    )
+    if not rows:
+        return None
+    return await _add_up_periods(connection, question, rows, [None] * question.length)
+
+
+def _of_period(period: int, *part: Any) -> tuple[int, WindowPart]:
+    return period, WindowPart(*part)
+
+
+async def _ask_layer(
+    connection: Connection,
+    row_factory: Any,
+    statement: str,
+    parameters: dict[str, object],
+    *,
+    is_needed: bool = False,
+) -> list[Any]:
+    """The rows; none where the layer is not there, unless it has to be."""
+    cursor = connection.cursor(binary=True, row_factory=row_factory)
+    try:
+        await cursor.execute(statement, parameters)
+    except _NO_LAYER:
+        if connection.info.transaction_status != 0 or is_needed:
+            raise
+        return []
     return await cursor.fetchall()
+
+
+def _by_period(
+    rows: Sequence[tuple[int, WindowPart]], question: PeriodsQuestion
+) -> list[list[WindowPart]]:
+    periods: list[list[WindowPart]] = [[] for _ in range(question.length)]
+    for period, part in rows:
+        periods[period - 1].append(part)
+    return periods
+
+
+def _folded_rows(
+    parts: Sequence[WindowPart],
+) -> tuple[dict[str, int], list[tuple[int, bytes]]]:
+    folded = [(part.sign, part.entries) for part in parts if part.entries is not None]
+    return _sums([part for part in parts if part.entries is not None]), folded
 
 
 def _sums(parts: Sequence[WindowPart]) -> dict[str, int]:
     return {name: sum(part.sign * (getattr(part, name) or 0) for part in parts) for name in _SUMS}
+
+
+async def _add_up_periods(
+    connection: Connection,
+    question: PeriodsQuestion,
+    rows: Sequence[tuple[int, WindowPart]],
+    folded: Sequence[FoldedCounts | None],
+) -> tuple[list[Figures], MetaRow]:
+    figures = []
+    set_aside_values = 0
+    for parts, counts in zip(_by_period(rows, question), folded, strict=True):
+        its_figures, its_set_aside = await _figures(connection, question, parts, counts)
+        figures.append(its_figures)
+        set_aside_values += its_set_aside
+    parts = [part for _, part in rows]
+    serving_rows = sum(counts.rows for counts in folded if counts is not None)
+    path = "source" if None in folded else "serving"
+    return figures, _meta(parts, path, serving_rows, set_aside_values)
 
 
 async def _add_up(
@@ -133,6 +196,19 @@ async def _add_up(
     parts: Sequence[WindowPart],
     folded: FoldedCounts | None,
 ) -> tuple[Figures, MetaRow]:
+    figures, set_aside_values = await _figures(connection, question, parts, folded)
+    if folded is None:
+        return figures, _meta(parts, "source", 0, set_aside_values)
+    return figures, _meta(parts, "serving", folded.rows, set_aside_values)
+
+
+async def _figures(
+    connection: Connection,
+    question: Question | PeriodsQuestion,
+    parts: Sequence[WindowPart],
+    folded: FoldedCounts | None,
+) -> tuple[Figures, int]:
+    """The figures, and how many values were set aside."""
     facts = [part for part in parts if part.entries is None]
     sums = _sums(facts)
     if folded is not None:
@@ -157,7 +233,7 @@ async def _add_up(
         assets=_most_frequent("asset", folded, changes),
         tags=_most_frequent("tag", folded, changes),
     )
-    return figures, _meta(parts, folded, sums["set_aside_values"])
+    return figures, sums["set_aside_values"]
 
 
 async def _changes(
@@ -208,9 +284,9 @@ def _most_frequent(
 
 
 def _meta(
-    parts: Sequence[WindowPart], folded: FoldedCounts | None, set_aside_values: int
+    parts: Sequence[WindowPart], path: str, serving_rows: int, set_aside_values: int
 ) -> MetaRow:
-    head = parts[0]
+    head = next(part for part in parts if part.part == "window")
     rows = Counter[str]()
     for part in parts:
         rows["tail" if part.part == "unseen" else "source"] += part.fact_rows or 0
@@ -220,9 +296,9 @@ def _meta(
         as_of=head.as_of,
         window_start=head.window_start,
         horizon=head.horizon,
-        path="source" if folded is None else "serving",
+        path=path,
         watermark=head.watermark,
-        serving_rows=0 if folded is None else folded.rows,
+        serving_rows=serving_rows,
         mart_rows=0,
         tail_rows=rows["tail"],
         source_rows=rows["source"],

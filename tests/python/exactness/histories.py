@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from exactness.world import WRITERS, Metrics, Session, World
 from hypothesis import strategies as st
+
+from fiml.sessions.periods import Grain, Window
 
 Step = Callable[[World], object]
 
@@ -245,6 +248,33 @@ READS: st.SearchStrategy[Step] = st.builds(
     INSTANTS,
 )
 
+# Wide ones with short periods would take a second each.
+SERIES = st.one_of(
+    st.tuples(st.sampled_from([1, 2, 7]), st.just(Grain.HOUR)),
+    st.tuples(DAYS, st.sampled_from([Grain.DAY, Grain.WEEK, Grain.MONTH])),
+)
+ZONES = st.sampled_from(
+    ["UTC", "Europe/Athens", "America/St_Johns", "Asia/Kathmandu", "Australia/Lord_Howe"]
+)
+SERIES_READS: st.SearchStrategy[Step] = st.builds(
+    lambda user_id, session_type, series, zone, until, as_of: (
+        lambda world: world.check_series(
+            user_id=user_id,
+            session_type=session_type,
+            window=Window(timedelta(days=series[0]), until=until),
+            grain=series[1],
+            zone=ZoneInfo(zone),
+            as_of=as_of,
+        )
+    ),
+    st.one_of(st.none(), st.none(), USERS),
+    st.one_of(st.none(), st.none(), TYPES),
+    SERIES,
+    ZONES,
+    st.one_of(st.none(), MOMENTS),
+    MOMENTS,
+)
+
 
 def _beginning(rows: list[Metrics], sessions: list[Session], is_built: bool) -> list[Step]:
     steps: list[Step] = [
@@ -265,7 +295,7 @@ STEPS = st.builds(
     lambda beginning, steps: [*beginning, *steps],
     BEGINNINGS,
     st.lists(
-        st.one_of(WRITES, WRITES, WRITES, TRANSACTIONS, BUILDS, BUILDS, READS, READS),
+        st.one_of(WRITES, WRITES, WRITES, TRANSACTIONS, BUILDS, BUILDS, READS, READS, SERIES_READS),
         min_size=5,
         max_size=40,
     ),

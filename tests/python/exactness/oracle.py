@@ -18,6 +18,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 LARGEST_COUNT = 2**31 - 1
+NAMES = ("top_assets", "query_type_distribution", "session_type_breakdown", "popular_tags")
 
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]|[^"\[\]{}]+')
 _OPENING, _CLOSING, _BRACKETS = frozenset("[{"), frozenset("]}"), frozenset("[]{}")
@@ -61,7 +62,34 @@ def expected_stats(
 ) -> dict[str, Any]:
     """The documented dictionary."""
     end = Decimal(source["now"]) if as_of is None else epoch(as_of)
-    start = end - days * 86_400
+    figures = expected_figures(
+        source, end - days * 86_400, end, user_id=user_id, session_type=session_type
+    )
+    names = {name: figures.pop(name) for name in NAMES}
+    answer: dict[str, Any] = {
+        "status": "success",
+        **figures,
+        "period_days": days,
+        "user_id": user_id,
+        "session_type": session_type,
+        **names,
+    }
+    if answer["total_sessions"] == 0:
+        answer["message"] = (
+            "No session metrics available yet. Create sessions to start tracking analytics."
+        )
+    return answer
+
+
+def expected_figures(
+    source: dict[str, Any],
+    start: Decimal,
+    end: Decimal,
+    *,
+    user_id: str | None,
+    session_type: str | None,
+) -> dict[str, Any]:
+    """The eleven figures of what is dated in `[start, end)`; active are those active at its end."""
     window = _window(source["metrics"], start, end, user_id, session_type)
     meant = [
         row for row in source["sessions"] if _is_meant(row, row["type"], user_id, session_type)
@@ -79,8 +107,7 @@ def expected_stats(
         tags.update(names_in(row["tags"]))
         query_types.update(counts_in(row["query_types"]))
 
-    answer: dict[str, Any] = {
-        "status": "success",
+    return {
         "total_sessions": total,
         "active_sessions": sum(
             not row["is_archived"]
@@ -98,19 +125,11 @@ def expected_stats(
         "avg_duration_seconds": _half_up(seconds, total, "0.01"),
         "avg_queries_per_session": _half_up(queries, total, "0.01"),
         "abandonment_rate": _half_up(abandoned, total, "0.0001"),
-        "period_days": days,
-        "user_id": user_id,
-        "session_type": session_type,
         "top_assets": [{"symbol": name, "count": n} for name, n in _ordered(assets)[:10]],
         "query_type_distribution": dict(_ordered(query_types)),
         "session_type_breakdown": dict(_ordered(Counter(row["session_type"] for row in window))),
         "popular_tags": [{"tag": name, "count": n} for name, n in _ordered(tags)[:10]],
     }
-    if total == 0:
-        answer["message"] = (
-            "No session metrics available yet. Create sessions to start tracking analytics."
-        )
-    return answer
 
 
 def expected_set_aside(
@@ -123,11 +142,22 @@ def expected_set_aside(
 ) -> int:
     """How many values in the window do not count."""
     end = Decimal(source["now"]) if as_of is None else epoch(as_of)
+    return set_aside_between(
+        source, end - days * 86_400, end, user_id=user_id, session_type=session_type
+    )
+
+
+def set_aside_between(
+    source: dict[str, Any],
+    start: Decimal,
+    end: Decimal,
+    *,
+    user_id: str | None,
+    session_type: str | None,
+) -> int:
+    """How many values of what is dated in `[start, end)` do not count."""
     return sum(
-        map(
-            set_aside_values,
-            _window(source["metrics"], end - days * 86_400, end, user_id, session_type),
-        )
+        map(set_aside_values, _window(source["metrics"], start, end, user_id, session_type))
     )
 
 

@@ -25,7 +25,8 @@ from exactness.test_random_histories import play
 from exactness.world import World
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from fiml.sessions import analytics, queries, serving, windows
+from fiml.sessions import reading, serving, windows
+from fiml.sessions.queries import marts
 from fiml.warehouse import fold as fold_module
 from fiml.warehouse.project import Mart
 
@@ -60,7 +61,9 @@ READER = [
     Mutant(
         "reader", "facts.occurred_at >= frame.source_from", "facts.occurred_at > frame.source_from"
     ),
-    Mutant("reader", "facts.occurred_at >= frame.as_of", "facts.occurred_at > frame.as_of"),
+    Mutant(
+        "reader", "facts.occurred_at >= frame.beyond_from", "facts.occurred_at > frame.beyond_from"
+    ),
     Mutant("reader", "facts.occurred_at < frame.mart_until", "facts.occurred_at < frame.as_of"),
     Mutant("reader", 'collate "C"', 'collate "C" desc'),
     Mutant(
@@ -72,8 +75,8 @@ READER = [
     Mutant("reader", "having sum(parts.occurrences) <> 0", ""),
     Mutant(
         "reader",
-        "when mart_states.watermark is null then days.day_end",
-        "when false then days.day_end",
+        "when days.watermark is null then days.until",
+        "when false then days.until",
     ),
 ]
 DATABASE = [
@@ -411,16 +414,16 @@ def mutated(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.Mo
 
 def _mutate_reader(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     mutants = {
-        kind: queries.MartQuestion(
+        kind: marts.MartQuestion(
             **{
                 name: getattr(question, name).replace(mutant.old, mutant.new)
-                for name in queries.MartQuestion.__slots__
+                for name in marts.MartQuestion.__slots__
             }
         )
-        for kind, question in queries._MART_QUESTIONS.items()
+        for kind, question in marts._MART_QUESTIONS.items()
     }
-    assert mutants != queries._MART_QUESTIONS
-    monkeypatch.setattr(queries, "_MART_QUESTIONS", mutants)
+    assert mutants != marts._MART_QUESTIONS
+    monkeypatch.setattr(marts, "_MART_QUESTIONS", mutants)
 
 
 def _mutate_models(mutant: Mutant, world: World) -> None:
@@ -447,7 +450,7 @@ def _mutate_module(mutant: Mutant, world: World, monkeypatch: pytest.MonkeyPatch
     original, mutated = dict(vars(module)), dict(vars(module))
     exec(compile(source.replace(mutant.old, mutant.new), module.__file__ or "", "exec"), mutated)  # noqa: S102
     # Whoever imported something by name has the mutant's.
-    for user in (analytics, windows, serving, serving_cases):
+    for user in (reading, windows, serving, serving_cases):
         for name in set(vars(user)) & set(module.__all__):
             if vars(user)[name] is original[name]:
                 monkeypatch.setattr(user, name, mutated[name])

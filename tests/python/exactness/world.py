@@ -8,19 +8,29 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
 import psycopg
-from exactness.oracle import assert_same, expected_set_aside, expected_stats, read_source
+from exactness.oracle import (
+    assert_same,
+    epoch,
+    expected_figures,
+    expected_set_aside,
+    expected_stats,
+    read_source,
+    set_aside_between,
+)
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
-from fiml.sessions.analytics import read_stats
+from fiml.sessions.reading import read_series, read_stats
 from fiml.sessions.serving import ServingCache
 from fiml.warehouse.fold import fold, fold_mart, open_window
 from fiml.warehouse.project import Mart
@@ -417,6 +427,15 @@ class World:
             )
         )
 
+    def check_series(self, **question: Any) -> dict[str, Any]:
+        """Read a time series, and compare each period with the oracle; returns the answer.
+
+        Args:
+            question: of `read_series`: `user_id`, `session_type`, `window`, `grain`, `zone`,
+                `as_of`.
+        """
+        return self.loop.run_until_complete(self._check_series(question))
+
     async def _check(
         self, user_id: str | None, session_type: str | None, days: int, as_of: datetime | None
     ) -> dict[str, Any]:
@@ -426,20 +445,8 @@ class World:
             "days": days,
             "as_of": as_of,
         }
-        await self.reader.execute("begin isolation level repeatable read")
-        try:
-            cursor = await self.reader.execute("select pg_export_snapshot()")
-            exported = await cursor.fetchone()
-            found = await self._answers(question)
-            cursor = await self.reader.execute("select transaction_timestamp()")
-            now = await cursor.fetchone()
-            source = self._source_at(exported[0] if exported else "")
-            # After a rollback the driver forgets what it prepared.
-            await self.reader.execute("commit")
-        except BaseException:
-            await self.reader.rollback()
-            raise
-        question["as_of"] = as_of or (now[0] if now else None)
+        found, source, now = await self._in_one_snapshot(partial(self._answers, question))
+        question["as_of"] = as_of or now
         expected = expected_stats(source, **question)
         set_aside = expected_set_aside(source, **question)
         for path, answer in found.items():
@@ -449,19 +456,73 @@ class World:
             assert meta["set_aside_values"] == set_aside
         return expected
 
+    async def _check_series(self, question: dict[str, Any]) -> dict[str, Any]:
+        found, source, now = await self._in_one_snapshot(partial(self._series, question))
+        as_of = question.get("as_of") or now
+        since, until = question["window"].bounds(as_of)
+        meant = {name: question.get(name) for name in ("user_id", "session_type")}
+        answer: dict[str, Any] = {}
+        for path, answer in found.items():
+            meta = answer.pop("meta", None)
+            self.paths[f"series of {path}"] += 1
+            periods = answer["periods"]
+            moments = [datetime.fromisoformat(period["period_start"]) for period in periods]
+            moments += [datetime.fromisoformat(period["period_end"]) for period in periods[-1:]]
+            assert moments[:: max(1, len(periods))] == ([since, until] if since < until else [])
+            for period, (start, end) in zip(periods, pairwise(moments), strict=True):
+                assert datetime.fromisoformat(period["period_end"]) == end
+                expected = expected_figures(source, epoch(start), epoch(end), **meant)
+                if not period["is_open"]:
+                    expected["active_sessions"] = None
+                assert_same(
+                    {name: period[name] for name in period if name in expected}, expected
+                )
+            if meta is not None:
+                assert meta["set_aside_values"] == set_aside_between(
+                    source, epoch(since), epoch(until), **meant
+                )
+        return answer
+
+    async def _in_one_snapshot(
+        self, read: Callable[[], Coroutine[Any, Any, dict[str, dict[str, Any]]]]
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, Any], datetime]:
+        """What is read, the source in the same snapshot, and that transaction's time."""
+        await self.reader.execute("begin isolation level repeatable read")
+        try:
+            cursor = await self.reader.execute(
+                "select pg_export_snapshot(), transaction_timestamp()"
+            )
+            row = await cursor.fetchone()
+            assert row is not None
+            found = await read()
+            source = self._source_at(row[0])
+            # After a rollback the driver forgets what it prepared.
+            await self.reader.execute("commit")
+        except BaseException:
+            await self.reader.rollback()
+            raise
+        return found, source, row[1]
+
     async def _answers(self, question: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        return await self._on_every_path(partial(read_stats, **question), question)
+
+    async def _series(self, question: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        return await self._on_every_path(partial(read_series, **question), question)
+
+    async def _on_every_path(
+        self, read: Callable[..., Coroutine[Any, Any, dict[str, Any]]], question: dict[str, Any]
+    ) -> dict[str, dict[str, Any]]:
         """The answers by the path that gave them: of each path that can answer."""
         answers: dict[str, dict[str, Any]] = {}
         for path in ("serving", "marts", "source"):
             # A user is never read from marts; and what could not answer has let the next one do it.
-            if path == "marts" and (answers.keys() - {"serving"} or question["user_id"]):
+            if path == "marts" and (answers.keys() - {"serving"} or question.get("user_id")):
                 continue
             if path == "source" and "source" in answers:
                 continue
-            answer = await read_stats(
-                self.reader, **question, include_meta=True, cache=self.cache, path=path
-            )
-            answers[answer["meta"]["path"]] = answer
+            answer = await read(self.reader, include_meta=True, cache=self.cache, path=path)
+            # An empty window is not even asked for.
+            answers[answer["meta"]["path"] if "meta" in answer else path] = answer
         return answers
 
     def _source_at(self, snapshot: str) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from roles.installation import Installation, one, relations
 from warehouse.application import leave_expired_sessions, record_metrics
 
 from fiml.database import Database
-from fiml.sessions.analytics import SessionAnalytics, read_stats
+from fiml.sessions.analytics import SessionAnalytics
+from fiml.sessions.reading import read_stats
 from fiml.sessions.archival import archive_expired
 from fiml.sessions.health import Severity, examine
 from fiml.sessions.maintenance import release_quarantined_sessions

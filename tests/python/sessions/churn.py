@@ -13,7 +13,7 @@ import psycopg
 from exactness.oracle import assert_same, expected_stats, read_source
 from psycopg import errors
 
-from fiml.sessions.analytics import read_stats
+from fiml.sessions.reading import read_stats
 from fiml.warehouse.fold import fold
 from fiml.warehouse.project import Mart
 

@@ -26,7 +26,7 @@ from sessions.churn import (
 )
 
 from fiml.sessions import queries
-from fiml.sessions.analytics import read_stats
+from fiml.sessions.reading import read_stats
 from fiml.sessions.serving import ServingCache
 from fiml.warehouse.fold import fold, fold_together, open_window
 from fiml.warehouse.project import Mart

@@ -21,7 +21,8 @@ from psycopg.conninfo import make_conninfo
 from fiml.database import Database
 from fiml.errors import SchemaVersionError
 from fiml.sessions import migrations, queries
-from fiml.sessions.analytics import SessionAnalytics, read_stats
+from fiml.sessions.analytics import SessionAnalytics
+from fiml.sessions.reading import read_stats
 from fiml.sessions.migrations import MIGRATIONS, installed_version, migrate, uninstall
 from fiml.settings import Settings
 from fiml.warehouse.fold import fold, fold_statements, open_window
