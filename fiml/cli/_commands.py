@@ -10,6 +10,7 @@ from fiml.cli._doctor import doctor
 from fiml.cli._figures import export, stats
 from fiml.cli._group import CommandLine
 from fiml.cli._mcp import mcp
+from fiml.cli._series import timeseries
 from fiml.cli._settings import settings
 from fiml.cli._warehouse import archive, build, fold, reconcile
 
@@ -30,6 +31,7 @@ def main(*, debug: bool) -> None:
 for command in (
     demo,
     stats,
+    timeseries,
     export,
     doctor,
     migrate,

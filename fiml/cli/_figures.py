@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, TextIO
@@ -13,7 +14,7 @@ import click
 from fiml.cli._connection import connected_settings, run_async
 from fiml.cli._console import json_document, out_console, printable
 from fiml.cli._group import Failure
-from fiml.cli._options import whole_number
+from fiml.cli._options import filter_options, whole_number, window_options
 from fiml.sessions._arguments import MAX_DAYS
 from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
@@ -22,45 +23,26 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-__all__ = ["export", "picture", "stats"]
+__all__ = ["bar", "export", "heading", "percent", "picture", "span", "stats"]
 
 _BAR_WIDTH: Final = 12
 _EIGHTHS: Final = "▏▎▍▌▋▊▉█"
 _LONGEST_NAME: Final = 24
 
-_user_option = click.option("--user", "user_id", help="One user's id; default: everybody.")
-_type_option = click.option(
-    "--type", "session_type", help="equity, crypto, portfolio, comparative or macro; default: all."
-)
-_days_option = click.option(
-    "--days",
-    metavar="INTEGER",
-    callback=whole_number(1, MAX_DAYS),
-    default="30",
-    show_default=True,
-    help=f"Length of the window, 1 to {MAX_DAYS}.",
-)
-
-
 @click.command()
-@_user_option
-@_type_option
-@_days_option
+@filter_options
+@window_options
 @click.option("--json", "as_json", is_flag=True, help="Print exactly the documented dictionary.")
 @click.option("--meta", is_flag=True, help="Say how fresh the answer is and where it came from.")
-def stats(
-    *, user_id: str | None, session_type: str | None, days: int, as_json: bool, meta: bool
-) -> None:
-    """How is it going? The figures of the last days."""
+def stats(*, as_json: bool, meta: bool, **question: Any) -> None:
+    """How is it going? The figures of the last days, or of another window."""
 
     async def work(settings: Settings) -> dict[str, Any]:
         from fiml.sessions.analytics import SessionAnalytics
         from fiml.sessions.store import SessionStore
 
         async with SessionStore(settings) as store:
-            return await SessionAnalytics(store).get_session_stats(
-                user_id, session_type, days, include_meta=meta
-            )
+            return await SessionAnalytics(store).get_session_stats(**question, include_meta=meta)
 
     with connected_settings(Purpose.READER) as settings:
         figures = run_async(work(settings))
@@ -74,9 +56,15 @@ def stats(
 @click.option(
     "--format", "format_", default="json", show_default=True, help="json: the figures; csv: rows."
 )
-@_user_option
-@_type_option
-@_days_option
+@filter_options
+@click.option(
+    "--days",
+    metavar="INTEGER",
+    callback=whole_number(1, MAX_DAYS),
+    default="30",
+    show_default=True,
+    help=f"Length of the window, 1 to {MAX_DAYS}.",
+)
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, writable=True, path_type=Path, allow_dash=True),
@@ -132,14 +120,8 @@ def picture(figures: Mapping[str, Any]) -> RenderableType:
     from rich.padding import Padding
     from rich.text import Text
 
-    days = figures["period_days"]
-    subject = [
-        "everybody" if figures["user_id"] is None else printable(figures["user_id"]),
-        "all types" if figures["session_type"] is None else figures["session_type"],
-        "last day" if days == 1 else f"last {days} days",
-    ]
     parts: list[RenderableType] = [
-        Text.assemble(("Session analytics", "bold"), ("  " + " · ".join(subject), "dim")),
+        heading(figures, _window(figures)),
         Text(),
         _numbers(figures),
     ]
@@ -159,11 +141,30 @@ def picture(figures: Mapping[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
+def heading(figures: Mapping[str, Any], window: str) -> RenderableType:
+    """Whose figures they are, and of which window."""
+    from rich.text import Text
+
+    subject = [
+        "everybody" if figures["user_id"] is None else printable(figures["user_id"]),
+        "all types" if figures["session_type"] is None else figures["session_type"],
+        window,
+    ]
+    return Text.assemble(("Session analytics", "bold"), ("  " + " · ".join(subject), "dim"))
+
+
+def _window(figures: Mapping[str, Any]) -> str:
+    days = figures["period_days"]
+    if "since" in figures:
+        since, until = (datetime.fromisoformat(figures[end]) for end in ("since", "until"))
+        return f"{since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} UTC"
+    return "last day" if days == 1 else f"last {days} days"
+
+
 def _numbers(figures: Mapping[str, Any]) -> Table:
     from rich.table import Table
 
-    rate = Decimal(str(figures["abandonment_rate"])) * 100
-    percent = rate.quantize(Decimal("0.1"), rounding=ROUND_HALF_UP)
+    active = figures["active_sessions"]
     grid = Table.grid(padding=(0, 2))
     for _ in range(3):
         grid.add_column(justify="right", style="bold cyan")
@@ -171,7 +172,7 @@ def _numbers(figures: Mapping[str, Any]) -> Table:
     grid.add_row(
         f"{figures['total_sessions']:,}",
         "sessions",
-        f"{figures['active_sessions']:,}",
+        "-" if active is None else f"{active:,}",
         "active now",
         f"{figures['archived_sessions']:,}",
         "archived",
@@ -181,11 +182,16 @@ def _numbers(figures: Mapping[str, Any]) -> Table:
         "queries",
         f"{figures['avg_queries_per_session']:,.2f}",
         "per session",
-        _span(figures["avg_duration_seconds"]),
+        span(figures["avg_duration_seconds"]),
         "on average",
     )
-    grid.add_row(f"{percent} %", "abandoned")
+    grid.add_row(percent(figures["abandonment_rate"]), "abandoned")
     return grid
+
+
+def percent(rate: float) -> str:
+    """A share of 1 as a percentage with one place."""
+    return f"{(Decimal(str(rate)) * 100).quantize(Decimal('0.1'), rounding=ROUND_HALF_UP)} %"
 
 
 def _ranking(title: str, counts: Sequence[tuple[str, int]]) -> Table | None:
@@ -203,13 +209,16 @@ def _ranking(title: str, counts: Sequence[tuple[str, int]]) -> Table | None:
     table.add_column(style="blue", width=_BAR_WIDTH, no_wrap=True)
     # A distribution has no end; the rest of it is in --json.
     for name, count in counts[:10]:
-        table.add_row(Text(printable(name)), f"{count:,}", _bar(count, most))
+        table.add_row(Text(printable(name)), f"{count:,}", bar(count, most))
     if len(counts) > 10:
         table.add_row(Text(f"{len(counts) - 10} more", style="dim"))
     return table
 
 
-def _bar(count: int, most: int) -> str:
+def bar(count: int, most: int) -> str:
+    """A count beside the largest one."""
+    if not count:
+        return ""
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     if not encoding.lower().startswith("utf"):
         return "#" * max(1, count * _BAR_WIDTH // most)
@@ -229,7 +238,8 @@ def _facts(meta: Mapping[str, Any]) -> Table:
     return grid
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """A length of time, in two units at most."""
     whole = int(seconds)
     hours, minutes = divmod(whole // 60, 60)
     if hours:

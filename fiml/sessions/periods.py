@@ -62,7 +62,7 @@ class Window:
         begin = end if begin is None else min(begin, end)
         if end - begin > _LONGEST:
             raise InvalidArgumentError(
-                f"the window begins {(end - begin).days} days before it ends; "
+                f"the window begins with since {(end - begin).days} days before it ends; "
                 f"expected at most {_LONGEST.days}"
             )
         return begin.astimezone(UTC), end.astimezone(UTC)
@@ -103,8 +103,8 @@ def divide(
             break
         if len(periods) == MAX_PERIODS:
             raise InvalidArgumentError(
-                f"the window has more than {MAX_PERIODS} periods; expected no more: a shorter "
-                "window, or a longer grain"
+                f"grain is {grain}, of which the window has more than {MAX_PERIODS}; expected no "
+                "more: a shorter window, or a longer grain"
             )
         # A date that a zone has left out has no length.
         if starts_at < ends_at:

@@ -436,6 +436,10 @@ class World:
         """
         return self.loop.run_until_complete(self._check_series(question))
 
+    def series(self, **question: Any) -> dict[str, Any]:
+        """Read a time series without comparing, in no transaction."""
+        return self.loop.run_until_complete(read_series(self.reader, cache=self.cache, **question))
+
     async def _check(
         self, user_id: str | None, session_type: str | None, days: int, as_of: datetime | None
     ) -> dict[str, Any]:

@@ -1,0 +1,98 @@
+"""The figures over time, as a picture or as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from fiml.cli._connection import connected_settings, run_async
+from fiml.cli._console import json_document, out_console
+from fiml.cli._figures import bar, heading, percent, span
+from fiml.cli._options import filter_options, window_options
+from fiml.sessions.roles import Purpose
+from fiml.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+__all__ = ["timeseries"]
+
+_SHOWN: Final = {
+    "hour": "%Y-%m-%d %H:%M",
+    "day": "%a %Y-%m-%d",
+    "week": "%G-W%V from %Y-%m-%d",
+    "month": "%Y-%m",
+}
+
+
+@click.command()
+@filter_options
+@window_options
+@click.option(
+    "--grain", default="day", show_default=True, help="A period: hour, day, week or month."
+)
+@click.option(
+    "--timezone", default="UTC", show_default=True, help="Whose calendar, such as Europe/Athens."
+)
+@click.option("--fill/--no-fill", default=True, help="Also show periods without anything.")
+@click.option("--json", "as_json", is_flag=True, help="Print exactly the documented dictionary.")
+def timeseries(*, as_json: bool, **question: Any) -> None:
+    """How did it go? The figures of each hour, day, week or month."""
+
+    async def work(settings: Settings) -> dict[str, Any]:
+        from fiml.sessions.analytics import SessionAnalytics
+        from fiml.sessions.store import SessionStore
+
+        async with SessionStore(settings) as store:
+            return await SessionAnalytics(store).get_session_timeseries(**question)
+
+    with connected_settings(Purpose.READER) as settings:
+        series = run_async(work(settings))
+    if as_json:
+        click.echo(json_document(series))
+    else:
+        out_console().print(_picture(series))
+
+
+def _picture(series: Mapping[str, Any]) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    parts = [heading(series, f"by {series['grain']}, {series['timezone']}"), Text(), _table(series)]
+    if "message" in series:
+        parts += [Text(), Text(series["message"], style="yellow")]
+    return Group(*parts)
+
+
+def _table(series: Mapping[str, Any]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="dim")
+    table.add_column(series["grain"], no_wrap=True)
+    for title in ("sessions", "archived", "queries", "per session", "duration", "abandoned"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("", style="blue", no_wrap=True)
+    most = max((period["total_sessions"] for period in series["periods"]), default=0)
+    for period in series["periods"]:
+        start = datetime.fromisoformat(period["period_start"])
+        label = Text(start.strftime(_SHOWN[series["grain"]]))
+        if period["is_open"]:
+            label.append(" so far", style="dim")
+        elif period["is_partial"]:
+            label.append(" in part", style="dim")
+        table.add_row(
+            label,
+            f"{period['total_sessions']:,}",
+            f"{period['archived_sessions']:,}",
+            f"{period['total_queries']:,}",
+            f"{period['avg_queries_per_session']:,.2f}",
+            span(period["avg_duration_seconds"]),
+            percent(period["abandonment_rate"]),
+            bar(period["total_sessions"], most),
+        )
+    return table
