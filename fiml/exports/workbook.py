@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, time
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import IO, TYPE_CHECKING, Final, Self
 from zoneinfo import ZoneInfo
 
@@ -114,22 +114,24 @@ class WorkbookFile:
 
     def add_sessions(self, rows: Rows) -> None:
         """Write rows below those that are there; a full sheet is followed by another one."""
-        for row in rows:
-            if self._sessions is None or self._session_rows == _MOST_ROWS - 1:
-                self._sessions = self._next_sessions()
-            self._session_rows += 1
-            self._write_session(self._sessions, self._session_rows, row)
+        with _telling_where():
+            for row in rows:
+                if self._sessions is None or self._session_rows == _MOST_ROWS - 1:
+                    self._sessions = self._next_sessions()
+                self._session_rows += 1
+                self._write_session(self._sessions, self._session_rows, row)
 
     def finish(self) -> bytes:
         """The whole file."""
         from xlsxwriter.exceptions import FileCreateError
 
         self._filter_sessions()
-        try:
-            self._workbook.close()
-        except FileCreateError as error:
-            # It hides what the system said, as that the folder of waiting rows is full.
-            raise error.args[0] from None
+        with _telling_where():
+            try:
+                self._workbook.close()
+            except FileCreateError as error:
+                # It hides what the system said.
+                raise error.args[0] from None
         return self._file.getvalue()
 
     # The sheets -----------------------------------------------------------------------------------
@@ -242,7 +244,7 @@ class WorkbookFile:
         _set_up(sheet, _SESSION_WIDTHS, is_landscape=True)
         for column, name in enumerate(SESSION_COLUMNS):
             heading = f"{name} ({self._zone.key})" if name == "created_at" else name
-            self._cells.heading(sheet, 0, column, heading)
+            self._cells.heading(sheet, 0, column, heading, is_number=name in _NUMBER_COLUMNS)
         sheet.set_row(0, 32)
         _freeze(sheet, columns=1)
         # An id of digits is no number that somebody forgot.
@@ -266,6 +268,16 @@ class WorkbookFile:
     def _filter_sessions(self) -> None:
         if self._sessions is not None:
             self._sessions.autofilter(0, 0, self._session_rows, len(SESSION_COLUMNS) - 1)
+
+
+@contextmanager
+def _telling_where() -> Iterator[None]:
+    """Rows wait elsewhere than where the file is to be; that may be full as well."""
+    try:
+        yield
+    except OSError as error:
+        told = f"{error.strerror} in the temporary folder {gettempdir()}"
+        raise OSError(error.errno, told) from None
 
 
 def _set_up(sheet: Worksheet, widths: Sequence[int], *, is_landscape: bool = False) -> None:

@@ -269,7 +269,8 @@ def test_rows_that_wait_for_a_workbook_may_fill_the_temporary_folder(
     arguments = ("export", "--format", "xlsx", "--sessions", "--output", str(target))
     result = run(*arguments, conninfo=migrated_database)
     assert result.exit_code == 1
-    assert "No space left on device" in result.stderr
+    told = f"cannot write {target}: No space left on device in the temporary folder {small_disk}"
+    assert result.stderr == f"Error: {told}\n"
     assert names(small_disk) == []
     assert names(tmp_path) == ["disk"]
 

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -171,6 +172,12 @@ def test_a_window_without_sessions_says_so() -> None:
     assert squeezed("No session metrics available yet.") in found
     assert found.count("noneinthiswindow") == 4
     assert squeezed("Nothing is compared with") in found
+
+
+def test_a_window_without_length_has_its_pages() -> None:
+    report = made_up(sessions=lambda _: 0, has_before=False)
+    report = replace(report, series={**report.series, "periods": []})
+    assert len(pages(render_report(report))) == 3
 
 
 def test_a_closed_window_shows_no_active_sessions() -> None:

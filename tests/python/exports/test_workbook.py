@@ -6,6 +6,7 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -187,6 +188,14 @@ def test_a_window_without_sessions_says_so() -> None:
     content = render_workbook(report)
     assert any("No session metrics" in str(row[0]) for row in cells(content, "Summary"))
     assert cells(content, "Assets")[1][0] == "none in this window"
+
+
+def test_a_window_without_length_has_its_sheets() -> None:
+    report = made_up(sessions=lambda _: 0, has_before=False)
+    report = replace(report, series={**report.series, "periods": []})
+    book = opened(render_workbook(report))
+    assert len(book.sheetnames) == 6
+    assert book["Time series"].max_row == 1
 
 
 def test_the_same_report_is_the_same_file() -> None:
