@@ -33,6 +33,7 @@ Rows: TypeAlias = Sequence[tuple[str | None, ...]]
 
 # What is read ahead and held at a time; a session is some hundred bytes.
 _BATCH: Final = 1_000
+_FETCH: Final = f"fetch forward {_BATCH} from session_metrics"
 # A chart of so many hours, days or weeks can be read.
 _LONGEST: Final = {
     Grain.HOUR: timedelta(days=3),
@@ -161,10 +162,15 @@ async def _rows(connection: Connection, subject: Subject) -> AsyncGenerator[Rows
         has_user=subject.user_id is not None, has_type=subject.session_type is not None
     )
     await connection.execute(queries.LONG_PAUSES)
-    # On the server, which hands over a batch at a time.
-    async with connection.cursor("session_metrics", row_factory=tuple_row) as cursor:
-        await cursor.execute(statement, {**subject.filters, "since": since, "until": until})
-        while rows := await cursor.fetchmany(_BATCH):
+    # On the server, which hands over a batch at a time, and closes it with the transaction: one of
+    # the driver's has to be closed by who may be cancelled while he does.
+    await connection.execute(
+        f"declare session_metrics no scroll cursor for {statement}".encode(),
+        {**subject.filters, "since": since, "until": until},
+        prepare=False,
+    )
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        while rows := await (await cursor.execute(_FETCH)).fetchall():
             yield rows
 
 
