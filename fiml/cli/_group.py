@@ -22,11 +22,14 @@ _EXTRAS: Final = {
     "dbt": "dbt",
     "dagster": "dagster",
     "dagster_dbt": "dagster",
+    "httpx2": "alerts",
+    "jinja2": "alerts",
     "jwt": "mcp",
     "mcp": "mcp",
     "mcp_types": "mcp",
     "starlette": "mcp",
     "uvicorn": "mcp",
+    "yaml": "alerts",
 }
 
 
