@@ -16,7 +16,9 @@ DAY = timedelta(days=1)
 ATHENS, UTC_ZONE = ZoneInfo("Europe/Athens"), ZoneInfo("UTC")
 
 
-def check(world: World, days: float, grain: Grain, zone: ZoneInfo = UTC_ZONE, **question: Any) -> Any:
+def check(
+    world: World, days: float, grain: Grain, zone: ZoneInfo = UTC_ZONE, **question: Any
+) -> Any:
     until = question.pop("until", None)
     found = world.check_series(
         window=Window(timedelta(days=days), until=until),
@@ -31,24 +33,32 @@ def paths(world: World) -> set[str]:
     return {name.removeprefix("series of ") for name in world.paths}
 
 
-@pytest.mark.parametrize("is_built", [False, True])
+@pytest.mark.parametrize("built", ["never", "before", "after"])
 @pytest.mark.parametrize("zone", [UTC_ZONE, ATHENS, ZoneInfo("Asia/Kathmandu")])
 def test_rows_around_every_boundary_are_counted_once(
-    world: World, zone: ZoneInfo, is_built: bool
+    world: World, zone: ZoneInfo, built: str
 ) -> None:
+    """Folded, and unseen: a microsecond beside it, and nearer to another bucket's start."""
+    if built == "before":
+        world.build()
     for day in range(-3, 1):
         local = datetime(2026, 3, 29, tzinfo=zone) + timedelta(days=day)
-        for offset in (-MICROSECOND, timedelta(0), MICROSECOND):
+        for offset in (-MICROSECOND, timedelta(0), MICROSECOND, timedelta(minutes=4)):
             moment = local.astimezone(UTC) + offset
             add(world, metrics(moment, assets=[f"{day} {offset}"], user_id="bob"))
             world.insert_session(0, archived(moment, user_id="bob"))
-    if is_built:
+    if built == "after":
         world.build()
-    for grain in (Grain.HOUR, Grain.DAY):
-        for user_id in (None, "bob"):
+    for user_id in (None, "bob"):
+        for grain in (Grain.HOUR, Grain.DAY):
             periods = check(world, 3, grain, zone, user_id=user_id)
-            assert sum(period["total_sessions"] for period in periods) == 10
-    if is_built:
+            assert sum(period["total_sessions"] for period in periods) == 12
+        # Boundaries between those of the layer, and rows after the end.
+        for minutes in (1, 2, 3):
+            until = datetime(2026, 3, 28, tzinfo=zone).astimezone(UTC) + timedelta(minutes=minutes)
+            periods = check(world, 2, Grain.DAY, zone, user_id=user_id, until=until)
+            assert sum(period["total_sessions"] for period in periods) == 8
+    if built != "never":
         assert paths(world) == {"serving", "marts", "source"}
 
 
@@ -59,8 +69,8 @@ def test_days_are_those_of_a_zone_that_changes_its_clocks(world: World) -> None:
         add(world, metrics(start + hour * HOUR))
     world.build()
     later = start + 80 * HOUR
-    periods = check(world, 3, Grain.DAY, ATHENS, as_of=later)
-    assert [period["total_sessions"] for period in periods][1:] == [24, 23, 13]
+    periods = check(world, 4, Grain.DAY, ATHENS, as_of=later)
+    assert [period["total_sessions"] for period in periods][1:] == [24, 23, 13, 0]
 
 
 @pytest.mark.parametrize("is_built", [False, True])
@@ -83,13 +93,27 @@ def test_a_late_row_and_one_that_is_corrected_move_between_periods(
     assert counts == [1, 1, 1, 0, 1, 2, 1, 1, 0]
 
 
+def test_names_are_told_for_each_period(world: World) -> None:
+    """More of them than an answer names, and others in each."""
+    for day in range(1, 4):
+        for number in range(14):
+            add(world, metrics(NOON - day * DAY, assets=[f"{day}{'xyz'[day - 1]}{number:02}"] * 2))
+    world.build()
+    for user_id in (None, "ann"):
+        periods = check(world, 3, Grain.DAY, user_id=user_id)
+        assert [len(period["top_assets"]) for period in periods] == [10, 10, 10, 0]
+
+
 def test_only_the_open_period_knows_who_is_active(world: World) -> None:
-    world.insert_session(0, session(NOON - HOUR, NOON + HOUR, user_id="ann"))
-    world.insert_session(0, session(NOON - HOUR, NOON - MICROSECOND, user_id="ann"))
-    world.insert_session(0, session(NOON - HOUR, None, user_id="ann"))
-    for is_built in (False, True):
-        if is_built:
+    for built in ("never", "before", "after"):
+        if built == "before":
+            world.write(0, "delete from sessions")
+        if built != "never":
             world.build()
+        if built != "after":
+            world.insert_session(0, session(NOON - HOUR, NOON + HOUR, user_id="ann"))
+            world.insert_session(0, session(NOON - HOUR, NOON - MICROSECOND, user_id="ann"))
+            world.insert_session(0, session(NOON - HOUR, None, user_id="ann"))
         for user_id in (None, "ann"):
             periods = check(world, 2, Grain.DAY, user_id=user_id)
             assert [period["active_sessions"] for period in periods] == [None, None, 1]
@@ -98,6 +122,8 @@ def test_only_the_open_period_knows_who_is_active(world: World) -> None:
 
 
 def test_a_heavy_user_s_periods_are_those_of_the_layer(world: World) -> None:
+    # In which three sessions make a heavy user.
+    world.clear()
     for number in range(12):
         add(world, metrics(NOON - number * 5 * HOUR, user_id="ann", assets=[f"n{number % 5}"]))
     world.build()
@@ -115,9 +141,7 @@ def test_several_boundaries_inside_of_one_bucket(world: World) -> None:
     world.build()
     for start, length in ((1, 3), (61, 120), (149, 2), (151, 1), (0, 300)):
         since = MIDNIGHT + timedelta(seconds=start)
-        found = check(
-            world, length / 86_400, Grain.DAY, until=since + timedelta(seconds=length)
-        )
+        found = check(world, length / 86_400, Grain.DAY, until=since + timedelta(seconds=length))
         assert len(found) == 1
 
 
@@ -152,15 +176,16 @@ def test_whole_days_stay_when_their_rows_go(world: World, grain: Grain) -> None:
     # Of a user nothing is kept there.
     for path in ("serving", "source"):
         found = world.series(path=path, user_id="ann", **question)["periods"]
-        assert sum(period["total_sessions"] for period in found) == 14
+        assert sum(period["total_sessions"] for period in found) == 15
 
 
 def test_windows_before_the_first_row_and_of_no_length(world: World) -> None:
     add(world, metrics(NOON - HOUR))
     world.build()
-    assert check(world, 1, Grain.HOUR, until=datetime(2015, 6, 1, tzinfo=UTC))[0][
-        "total_sessions"
-    ] == 0
+    assert (
+        check(world, 1, Grain.HOUR, until=datetime(2015, 6, 1, tzinfo=UTC))[0]["total_sessions"]
+        == 0
+    )
     found = world.check_series(
         window=Window(None, NOON + HOUR), grain=Grain.DAY, zone=UTC_ZONE, as_of=NOON
     )
@@ -168,7 +193,10 @@ def test_windows_before_the_first_row_and_of_no_length(world: World) -> None:
     # Older than the layer's spans.
     add(world, metrics(datetime(1999, 12, 31, 23, tzinfo=UTC)))
     world.build()
-    assert sum(
-        period["total_sessions"]
-        for period in check(world, 2, Grain.DAY, until=datetime(2000, 1, 1, 12, tzinfo=UTC))
-    ) == 1
+    assert (
+        sum(
+            period["total_sessions"]
+            for period in check(world, 2, Grain.DAY, until=datetime(2000, 1, 1, 12, tzinfo=UTC))
+        )
+        == 1
+    )
