@@ -26,7 +26,9 @@ _EXTRAS: Final = {
     "mcp": "mcp",
     "mcp_types": "mcp",
     "starlette": "mcp",
+    "typst": "export",
     "uvicorn": "mcp",
+    "xlsxwriter": "export",
 }
 
 
