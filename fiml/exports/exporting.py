@@ -27,7 +27,15 @@ from fiml.sessions._arguments import check_flag, shown
 from fiml.sessions.periods import Grain
 from fiml.sessions.serving import ServingCache
 
-__all__ = ["Format", "Wanted", "check_flag_of", "check_format", "export", "stream_sessions"]
+__all__ = [
+    "Format",
+    "Wanted",
+    "check_flag_of",
+    "check_format",
+    "export",
+    "report_of",
+    "stream_sessions",
+]
 
 
 # A report is four answers, each of which may take as long as one.
@@ -101,7 +109,8 @@ async def export(
             # Before anything is read, where what it needs is not there.
             from fiml.exports.document import render_report
 
-            return await asyncio.to_thread(render_report, await _report(database, wanted, cache))
+            report = await report_of(database, wanted.subject, wanted.grain, cache)
+            return await asyncio.to_thread(render_report, report)
 
 
 async def stream_sessions(database: Database, subject: Subject) -> AsyncGenerator[Rows, None]:
@@ -134,7 +143,8 @@ async def _export_workbook(database: Database, wanted: Wanted, cache: ServingCac
     from fiml.exports.workbook import WorkbookFile, render_workbook
 
     if not wanted.include_sessions:
-        return await asyncio.to_thread(render_workbook, await _report(database, wanted, cache))
+        report = await report_of(database, wanted.subject, wanted.grain, cache)
+        return await asyncio.to_thread(render_workbook, report)
     read = partial(stream_report, subject=wanted.subject, grain=wanted.grain, cache=cache)
     with WorkbookFile() as workbook:
         timeout = _ANSWERS * database.settings.timeout_seconds
@@ -148,9 +158,13 @@ async def _export_workbook(database: Database, wanted: Wanted, cache: ServingCac
         return await asyncio.to_thread(workbook.finish)
 
 
-async def _report(database: Database, wanted: Wanted, cache: ServingCache) -> Report:
+async def report_of(
+    database: Database, subject: Subject, grain: Grain | None, cache: ServingCache
+) -> Report:
+    """The report, of one snapshot; `grain` None fits its periods to the window."""
+
     async def read(connection: Connection) -> Report:
-        return await read_report(connection, wanted.subject, wanted.grain, cache)
+        return await read_report(connection, subject, grain, cache)
 
     timeout = _ANSWERS * database.settings.timeout_seconds
     return await database.run(read, is_repeatable=True, timeout=timeout)

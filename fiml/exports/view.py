@@ -216,7 +216,8 @@ def _notes(report: Report) -> Iterator[str]:
     else:
         yield "The window before is as long and ends where this one begins; in charts it is grey."
     if any(period["is_partial"] or period["is_open"] for period in report.series["periods"]):
-        yield f"Dashed in charts, grey in the table: a {grain} of which the window has a part."
+        article = "an" if grain == Grain.HOUR else "a"
+        yield f"Dashed in charts, grey in the table: {article} {grain} that the window has in part."
 
 
 def _start(period: Mapping[str, Any]) -> datetime:

@@ -14,6 +14,7 @@ from fiml.exports.exporting import (
     check_flag_of,
     check_format,
     export,
+    report_of,
     stream_sessions,
 )
 from fiml.exports.reading import Subject
@@ -37,6 +38,7 @@ from fiml.sessions.session_types import check_session_type
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from fiml.exports.report import Report
     from fiml.sessions.models import Session
     from fiml.sessions.periods import Grain
     from fiml.sessions.session_types import SessionType
@@ -289,6 +291,34 @@ class SessionAnalytics:
             check_flag_of(spreadsheet_safe, "spreadsheet_safe", wanted, Format.CSV),
         )
         return await export(self._database, request, self._cache)
+
+    async def get_session_report(
+        self,
+        user_id: str | None = None,
+        session_type: str | SessionType | None = None,
+        days: int = 30,
+        *,
+        hours: int | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        grain: str | Grain | None = None,
+        timezone: str = "UTC",
+    ) -> Report:
+        """What the exports "xlsx" and "pdf" say, of one snapshot, before it is written.
+
+        `fiml.exports.document.render_report` and `fiml.exports.workbook.render_workbook` write it.
+
+        Args:
+            user_id, session_type, days, hours, since, until, grain, timezone: as
+                `export_session_metrics`.
+
+        Raises:
+            InvalidArgumentError: as `export_session_metrics`.
+            DatabaseError: as `get_session_stats`; the deadline is that of four answers.
+        """
+        subject = _subject(user_id, session_type, days, hours, since, until, timezone)
+        of_grain = None if grain is None else check_grain(grain)
+        return await report_of(self._database, subject, of_grain, self._cache)
 
     def stream_session_metrics(
         self,

@@ -111,7 +111,12 @@ def test_names_of_many_scripts_are_readable(name: str) -> None:
 )
 def test_what_cannot_be_seen_is_replaced_by_what_can(name: str, shown: str) -> None:
     assert visible(name) == shown
-    assert squeezed(shown) in text_of(render_report(made_up(tags=[(name, 7)])))
+    assert squeezed(shown) in text_of(render_report(made_up(user_id=name)))
+
+
+def test_a_name_that_has_no_room_beside_its_count_is_cut_and_shows_it() -> None:
+    second = squeezed(pages(render_report(made_up(tags=[("x" * 50, 7)])))[1])
+    assert re.search("[^x]x{30,45}…7", second)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +149,7 @@ def test_any_name_can_stand_in_a_report(start: int) -> None:
     for name in names:
         # Of letters that are composed, or written from right to left, the order differs.
         if name.isascii():
-            assert squeezed(visible(name)) in found
+            assert squeezed(visible(name))[:20] in found
 
 
 def test_a_long_table_goes_on_over_pages_and_ends_somewhere() -> None:

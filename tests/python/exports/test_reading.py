@@ -96,6 +96,18 @@ async def test_of_a_window_of_days_the_figures_are_the_documented_dictionary(
         assert total == report.figures["total_sessions"] > 0
 
 
+async def test_a_report_can_be_asked_for_before_it_is_written(
+    analytics: SessionAnalytics, settings: Settings, database: Connection
+) -> None:
+    database.execute(DAYS)
+    window = {"since": "2026-01-01", "until": "2026-01-20", "timezone": "Europe/Athens"}
+    report = await analytics.get_session_report("ann", grain="week", **window)
+    assert report.zone.key == "Europe/Athens"
+    assert report.since.isoformat() == "2026-01-01T00:00:00+02:00"
+    assert len(report.series["periods"]) == 4
+    assert (await analytics.get_session_report(days=7)).figures["total_sessions"] == 21
+
+
 async def test_all_of_a_report_is_of_one_instant(
     settings: Settings, database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
