@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -13,6 +12,7 @@ import click
 from fiml.cli._connection import connected_settings, run_async
 from fiml.cli._console import json_document, out_console, printable
 from fiml.cli._options import filter_options, window_options
+from fiml.exports.wording import percent, span
 from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-__all__ = ["bar", "heading", "percent", "picture", "span", "stats"]
+__all__ = ["bar", "heading", "picture", "stats"]
 
 _BAR_WIDTH: Final = 12
 _EIGHTHS: Final = "▏▎▍▌▋▊▉█"
@@ -126,11 +126,6 @@ def _numbers(figures: Mapping[str, Any]) -> Table:
     return grid
 
 
-def percent(rate: float) -> str:
-    """A share of 1 as a percentage with one place."""
-    return f"{(Decimal(str(rate)) * 100).quantize(Decimal('0.1'), rounding=ROUND_HALF_UP)} %"
-
-
 def _ranking(title: str, counts: Sequence[tuple[str, int]]) -> Table | None:
     if not counts:
         return None
@@ -173,14 +168,3 @@ def _facts(meta: Mapping[str, Any]) -> Table:
     for name, value in meta.items():
         grid.add_row(name, Text("-" if value is None else str(value)))
     return grid
-
-
-def span(seconds: float) -> str:
-    """A length of time, in two units at most."""
-    whole = int(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    if hours:
-        return f"{hours:,} h {minutes:02} min"
-    if minutes:
-        return f"{minutes} min {whole % 60:02} s"
-    return f"{seconds:.2f} s"

@@ -16,7 +16,7 @@ from fiml.exports.report import FIGURES, LISTS, Figure, Report, Unit, entries, i
 from fiml.exports.wording import (
     change_of,
     moment_of,
-    percent_of,
+    percent,
     period_of,
     said,
     short,
@@ -104,7 +104,7 @@ def _headline(report: Report) -> str:
             more = "more" if change.percent > 0 else "fewer"
             parts.append(f"{abs(change.percent):,} % {more} than in the window before")
     each = said(figures["avg_queries_per_session"], Unit.AVERAGE)
-    abandoned = percent_of(figures["abandonment_rate"])
+    abandoned = percent(figures["abandonment_rate"])
     return f"{', '.join(parts)}; {each} queries in each on average; {abandoned} were abandoned."
 
 
@@ -173,7 +173,7 @@ def _list(report: Report, key: str, label: str) -> dict[str, Any]:
             {
                 "name": visible(name),
                 "count": f"{number:,}",
-                "share": percent_of(number / total) if total else "",
+                "share": percent(number / total) if total else "",
                 "width": number / most,
             }
             for name, number in counted[:_MOST_NAMES]

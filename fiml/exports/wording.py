@@ -11,7 +11,7 @@ from fiml.sessions.periods import Grain
 __all__ = [
     "change_of",
     "moment_of",
-    "percent_of",
+    "percent",
     "period_of",
     "said",
     "short",
@@ -40,13 +40,13 @@ def said(value: float | None, unit: Unit) -> str:
         case Unit.SECONDS:
             return span(value)
         case Unit.SHARE:
-            return percent_of(value)
+            return percent(value)
 
 
-def percent_of(share: float) -> str:
-    """A share from 0 to 1, in percent to one place, half up."""
-    percent = Decimal(str(share)) * 100
-    return f"{percent.quantize(Decimal('0.1'), rounding=ROUND_HALF_UP)} %"
+def percent(share: float) -> str:
+    """A share of 1 as a percentage to one place, half up."""
+    of_hundred = Decimal(str(share)) * 100
+    return f"{of_hundred.quantize(Decimal('0.1'), rounding=ROUND_HALF_UP)} %"
 
 
 def change_of(change: Change | None, figure: Figure) -> str:
@@ -59,7 +59,7 @@ def change_of(change: Change | None, figure: Figure) -> str:
 
 
 def span(seconds: float) -> str:
-    """A length of time."""
+    """A length of time, in two units at most."""
     hours, minutes = divmod(int(seconds) // 60, 60)
     if hours:
         return f"{hours:,} h {minutes:02} min"

@@ -2,19 +2,17 @@
 
 import io
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
-import typst
 from exports.reports import NOON, made_up
 from hostile.strings import hostile_strings, is_storable
 from pypdf import PdfReader
 
 from fiml.exports.document import render_report
-from fiml.exports.glyphs import has_glyph, visible
+from fiml.exports.glyphs import visible
 from fiml.exports.report import FIGURES
 from fiml.exports.wording import moment_of, said
 from fiml.sessions.analytics import SessionAnalytics
@@ -101,6 +99,7 @@ def test_names_of_many_scripts_are_readable(name: str) -> None:
         ("\u202eann", "\ufffdann"),
         ("a\x00\x1b[2J\n\u2028b", "a\ufffd\ufffd[2J\ufffd\ufffdb"),
         ("an\u200bn", "an\ufffdn"),
+        ("\u2764\ufe0f\u3164", "\u2764\ufffd\ufffd"),
         (" ann  ", "\u2423ann\u2423\u2423"),
         (" ", "\u2423"),
         ("e\u0301\u0302\u0303\u0304x", "e\u0301\u0302\ufffd\ufffdx"),
@@ -212,48 +211,6 @@ def _tree(node: Any, depth: int = 0) -> list[str]:
         for each in node:
             found += _tree(each, depth + 1)
     return found
-
-
-# Glyphs -------------------------------------------------------------------------------------------
-
-PROBE = b"""
-#set document(title: "probe")
-#set text(font: ("Libertinus Serif", "DejaVu Sans Mono", "New Computer Modern"), fallback: false)
-#for character in sys.inputs.text.codepoints() { box(character) + [ ] }
-"""
-
-
-def is_set(text: str) -> bool:
-    """Whether Typst has a glyph for each character: accessible files must."""
-    try:
-        typst.compile(
-            PROBE, ignore_system_fonts=True, sys_inputs={"text": text}, pdf_standards=["ua-1"]
-        )
-    except typst.TypstError as error:
-        if "could not be displayed" not in str(error):
-            raise
-        return False
-    return True
-
-
-def characters(*, shown: bool) -> Sequence[str]:
-    everything = map(chr, (*range(0x20, 0xD800), *range(0xE000, 0x20000)))
-    return [
-        character
-        for character in everything
-        if character.isprintable() and has_glyph(character) is shown
-    ]
-
-
-def test_what_is_said_to_have_a_glyph_has_one() -> None:
-    found = characters(shown=True)
-    assert len(found) > 4_500
-    assert is_set("".join(found))
-
-
-def test_what_is_said_to_have_none_has_none() -> None:
-    found = characters(shown=False)
-    assert not any(is_set(character) for character in found[:: len(found) // 40])
 
 
 @pytest.mark.anyio
