@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, Self, TypeAlias, TypeVar
 
 import psycopg
@@ -153,6 +153,68 @@ class Database:
         """
         seconds = self.settings.timeout_seconds if timeout is None else timeout
         return await self._within(seconds, self._attempt(work, is_repeatable, seconds))
+
+    async def stream(
+        self,
+        produce: Callable[[Connection], AsyncGenerator[T, None]],
+        *,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[T, None]:
+        """What `produce` yields with a connection in autocommit, each within a deadline.
+
+        However long the whole takes, and however slow the consumer is: `produce` is at most one
+        step ahead. Where the connection turns out to be broken before the first step, it begins
+        again; later that is an error, since what was handed out cannot be taken back.
+
+        Args:
+            produce: receives a connection; must not keep it.
+            timeout: seconds for each step, for the first one with waiting for a connection;
+                default: the settings' deadline.
+
+        Raises:
+            DatabaseError: as `run`; `DeadlineExceededError` where a single step takes too long.
+        """
+        ready: asyncio.Queue[T] = asyncio.Queue(maxsize=1)
+        is_begun = False
+
+        async def work(connection: Connection) -> None:
+            nonlocal is_begun
+            try:
+                # Closed here, while the connection is still there to be rolled back.
+                async with aclosing(produce(connection)) as steps:
+                    async for step in steps:
+                        is_begun = True
+                        await ready.put(step)
+            except psycopg.Error as error:
+                if is_begun:
+                    raise typed_error(error) from error
+                raise
+
+        seconds = self.settings.timeout_seconds if timeout is None else timeout
+        working = asyncio.ensure_future(self._attempt(work, is_repeatable=True, seconds=seconds))
+        try:
+            while not (working.done() and ready.empty()):
+                taking = asyncio.ensure_future(ready.get())
+                try:
+                    await asyncio.wait(
+                        {working, taking},
+                        timeout=seconds,
+                        return_when=asyncio.FIRST_COMPLETED,
+                    )
+                    if taking.done():
+                        yield taking.result()
+                    elif not working.done():
+                        raise DeadlineExceededError(
+                            f"no answer within the deadline of {seconds:g} s"
+                        )
+                finally:
+                    taking.cancel()
+            working.result()
+        finally:
+            if working.done():
+                self._forget(working)
+            else:
+                self._abandon(working)
 
     async def _within(self, seconds: float, work: Awaitable[T]) -> T:
         task = asyncio.ensure_future(work)

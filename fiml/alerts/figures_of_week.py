@@ -1,59 +1,79 @@
-"""What a weekly report says: the figures of the library, in the words of a letter."""
+"""What a weekly report says: the report of an export, in the words of a letter."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from fiml.alerts.model import Report
+from fiml.alerts import model
 from fiml.alerts.weeks import Week
-from fiml.sessions.analytics import SessionAnalytics
+from fiml.database import Database
+from fiml.exports.exporting import report_of
+from fiml.exports.reading import Subject
+from fiml.exports.report import FIGURES, LISTS, Report, entries
+from fiml.exports.wording import change_of, period_of, said, subject_of
+from fiml.sessions.periods import Grain, Window
+from fiml.sessions.serving import ServingCache
 
-__all__ = ["body_values"]
+__all__ = ["body_values", "read_week"]
 
 _MOST_NAMED: Final = 10
-_LINES: Final = (
-    ("Sessions", "total_sessions"),
-    ("Archived sessions", "archived_sessions"),
-    ("Queries", "total_queries"),
-    ("Queries per session", "avg_queries_per_session"),
-    ("Average duration", "avg_duration_seconds"),
-    ("Abandonment rate", "abandonment_rate"),
-)
+# Of a report that is looked at later.
+_PASSES: Final = "active_sessions"
 
 
-async def body_values(report: Report, week: Week, analytics: SessionAnalytics) -> Mapping[str, Any]:
-    """What the templates `report.txt` and `report.html` are filled in with.
+async def read_week(database: Database, report: model.Report, week: Week) -> Report:
+    """The figures of a week and of the time before it, in one snapshot; no user id is in them.
 
     Raises:
         DatabaseError: the database did not answer; see its subclasses.
     """
-    of_whom: dict[str, Any] = {"user_id": report.user_id, "session_type": report.session_type}
-    stats = await analytics.get_session_stats(
-        **of_whom, since=week.since, until=week.until, include_meta=True
+    subject = Subject(
+        user_id=report.user_id,
+        session_type=report.session_type,
+        days=None,
+        window=Window(None, week.since, week.until),
+        zone=week.timezone,
     )
-    before = await analytics.get_session_stats(
-        **of_whom, since=week.before.since, until=week.before.until
-    )
-    series = await analytics.get_session_timeseries(
-        **of_whom, since=week.since, until=week.until, grain="day", timezone=week.zone
-    )
+    read = await report_of(database, subject, Grain.DAY, ServingCache())
+    if report.user_id is None:
+        return read
+    # Whose it is, its recipient knows.
+    return replace(read, figures={**read.figures, "user_id": "one user"})
+
+
+def body_values(report: model.Report, week: Week, read: Report) -> Mapping[str, Any]:
+    """What the templates `report.txt` and `report.html` are filled in with."""
     return {
-        "report": report,
-        "week": week,
-        "stats": stats,
-        "as_of": datetime.fromisoformat(stats["meta"]["as_of"]),
+        "title": report.title,
+        "week": week.label,
+        "period": f"{period_of(read)} ({week.timezone.key})",
+        "subject": ", ".join(subject_of(read)),
+        "message": read.figures.get("message", ""),
+        "has_before": read.before is not None,
+        "as_of": read.as_of,
         "lines": [
             {
-                "label": label,
-                "shown": _shown(key, stats[key]),
-                "change": _change(key, stats[key], before[key]),
+                "label": figure.label,
+                "shown": said(read.figures[figure.key], figure.unit),
+                "change": change_of(read.change(figure), figure),
             }
-            for label, key in _LINES
+            for figure in FIGURES
+            if figure.key != _PASSES
         ],
-        "days": _days(series["periods"]),
-        "rankings": _rankings(stats),
+        "days": _days(read.series["periods"]),
+        "rankings": [
+            {
+                "title": title,
+                "rows": [
+                    {"name": name, "shown": f"{count:,}"}
+                    for name, count in entries(read.figures, key)[:_MOST_NAMED]
+                ],
+            }
+            for key, title in LISTS.items()
+        ],
     }
 
 
@@ -68,41 +88,3 @@ def _days(periods: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         }
         for period in periods
     ]
-
-
-def _rankings(stats: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    counted = {
-        "Most analyzed assets": [(row["symbol"], row["count"]) for row in stats["top_assets"]],
-        "Session types": list(stats["session_type_breakdown"].items()),
-        "Query types": list(stats["query_type_distribution"].items()),
-        "Popular tags": [(row["tag"], row["count"]) for row in stats["popular_tags"]],
-    }
-    return [
-        {
-            "title": title,
-            "rows": [{"name": name, "shown": f"{count:,}"} for name, count in counts[:_MOST_NAMED]],
-        }
-        for title, counts in counted.items()
-    ]
-
-
-def _shown(key: str, value: float) -> str:
-    match key:
-        case "abandonment_rate":
-            return f"{value:.2%}"
-        case "avg_duration_seconds":
-            minutes, seconds = divmod(int(value), 60)
-            return f"{minutes:,} min {seconds:02} s"
-        case "avg_queries_per_session":
-            return f"{value:,.2f}"
-        case _:
-            return f"{value:,}"
-
-
-def _change(key: str, value: float, before: float) -> str:
-    """Against the week before: of a rate in points, of anything else in percent."""
-    if key == "abandonment_rate":
-        return f"{100 * (value - before):+.2f} points" if value != before else "no change"
-    if value == before:
-        return "no change"
-    return f"{100 * (value - before) / before:+.1f} %" if before else "none before"

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 from fiml.alerts.channels import seconds_for
-from fiml.alerts.channels.mail import compose, send_mail
-from fiml.alerts.figures_of_week import body_values
+from fiml.alerts.channels.mail import Attachment, compose, send_mail
+from fiml.alerts.figures_of_week import body_values, read_week
 from fiml.alerts.file import load
 from fiml.alerts.model import AlertFile, Report, SmtpChannel
 from fiml.alerts.notices import FOLDER, Notice, deliver, enqueue_report
@@ -21,7 +18,8 @@ from fiml.alerts.templates import rendered
 from fiml.alerts.weeks import Week, latest_due
 from fiml.database import Connection, Database
 from fiml.errors import DatabaseError, DeliveryError
-from fiml.sessions.analytics import SessionAnalytics
+from fiml.exports.document import render_report
+from fiml.files import replacing
 from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 
@@ -69,9 +67,8 @@ async def send_reports(settings: Settings, now: datetime | None = None) -> Sent:
         Database(settings.connecting_as(Purpose.READER)) as figures,
         Database(settings.connecting_as(Purpose.BUILDER)) as state,
     ):
-        analytics = SessionAnalytics(figures)
         for report in alerts.reports:
-            await _send(report, latest_due(report, moment), alerts, analytics, state, sent)
+            await _send(report, latest_due(report, moment), alerts, figures, state, sent)
     return sent
 
 
@@ -79,11 +76,11 @@ async def _send(
     report: Report,
     week: Week,
     alerts: AlertFile,
-    analytics: SessionAnalytics,
+    figures: Database,
     state: Database,
     sent: Sent,
 ) -> None:
-    ways = _ways(report, alerts, analytics)
+    ways = _ways(report, alerts, figures)
 
     async def enqueue(connection: Connection) -> None:
         await enqueue_report(connection, report.name, week.label, list(ways))
@@ -106,14 +103,14 @@ async def _send(
 _Way = tuple[Callable[[Notice], Awaitable[None]], float]
 
 
-def _ways(report: Report, alerts: AlertFile, analytics: SessionAnalytics) -> Mapping[str, _Way]:
+def _ways(report: Report, alerts: AlertFile, figures: Database) -> Mapping[str, _Way]:
     """How the report is delivered, by channel."""
     ways: dict[str, _Way] = {}
     mail = next((channel for channel in alerts.channels if channel.name == report.channel), None)
     if isinstance(mail, SmtpChannel):
 
         async def send(notice: Notice) -> None:
-            values = await _values(report, notice, analytics)
+            values, pdf = await _made(report, notice, figures)
             await send_mail(
                 mail,
                 compose(
@@ -123,6 +120,7 @@ def _ways(report: Report, alerts: AlertFile, analytics: SessionAnalytics) -> Map
                     key=notice.key,
                     text=rendered("report.txt", values),
                     html=rendered("report.html", values),
+                    attachments=[Attachment(f"{notice.key}.pdf", "application/pdf", pdf)],
                 ),
             )
 
@@ -131,39 +129,25 @@ def _ways(report: Report, alerts: AlertFile, analytics: SessionAnalytics) -> Map
     if folder is not None:
 
         async def write(notice: Notice) -> None:
-            values = await _values(report, notice, analytics)
-            content = rendered("report.html", values).encode()
-            write_file(folder / f"{notice.key}.html", content)
+            _, pdf = await _made(report, notice, figures)
+            try:
+                with replacing(folder / f"{notice.key}.pdf") as file:
+                    file.write(pdf)
+            except OSError as error:
+                raise DeliveryError(f"cannot write to the folder: {error.strerror}") from None
 
         ways[FOLDER] = (write, 0.0)
     return ways
 
 
-async def _values(report: Report, notice: Notice, analytics: SessionAnalytics) -> Mapping[str, Any]:
+async def _made(
+    report: Report, notice: Notice, figures: Database
+) -> tuple[Mapping[str, Any], bytes]:
+    """What the body says, and the PDF: of the same figures."""
     week = Week.named(str(notice.period), report.timezone)
     try:
-        return await body_values(report, week, analytics)
-    except DatabaseError as error:
+        read = await read_week(figures, report, week)
+        pdf = await asyncio.to_thread(render_report, read, title=report.title)
+    except (DatabaseError, ModuleNotFoundError) as error:
         raise DeliveryError(str(error)) from None
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; what was there before stays until then.
-
-    Raises:
-        DeliveryError: it cannot be written.
-    """
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            with suppress(OSError):
-                Path(name).unlink()
-            raise
-    except OSError as error:
-        raise DeliveryError(f"cannot write to the folder: {error.strerror}") from None
+    return body_values(report, week, read), pdf

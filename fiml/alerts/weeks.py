@@ -41,21 +41,6 @@ class Week:
         return f"{self.monday:%G-W%V}"
 
     @property
-    def zone(self) -> str:
-        """The name of the time zone."""
-        return self.timezone.key
-
-    @property
-    def first_day(self) -> str:
-        """Monday."""
-        return self.monday.isoformat()
-
-    @property
-    def last_day(self) -> str:
-        """Sunday."""
-        return (self.monday + timedelta(days=6)).isoformat()
-
-    @property
     def since(self) -> datetime:
         """The first moment."""
         return _instant(self.monday, time(), self.timezone)
@@ -64,11 +49,6 @@ class Week:
     def until(self) -> datetime:
         """The first moment after it."""
         return _instant(self.monday + _WEEK, time(), self.timezone)
-
-    @property
-    def before(self) -> Week:
-        """The week before it."""
-        return Week(self.monday - _WEEK, self.timezone)
 
 
 def latest_due(report: Report, now: datetime) -> Week:

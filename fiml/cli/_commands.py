@@ -8,7 +8,8 @@ from fiml.cli._alerts import alerts, reports
 from fiml.cli._database import erase_user, migrate, retention, uninstall
 from fiml.cli._demo import dagster, demo
 from fiml.cli._doctor import doctor
-from fiml.cli._figures import export, stats
+from fiml.cli._export import export
+from fiml.cli._figures import stats
 from fiml.cli._group import CommandLine
 from fiml.cli._mcp import mcp
 from fiml.cli._series import timeseries

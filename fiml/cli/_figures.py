@@ -1,21 +1,18 @@
-"""Commands that answer: the documented figures, as a picture, as JSON, as a file."""
+"""The command that answers: the documented figures, as a picture or as JSON."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from decimal import ROUND_HALF_UP, Decimal
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from fiml.cli._connection import connected_settings, run_async
 from fiml.cli._console import json_document, out_console, printable
-from fiml.cli._group import Failure
-from fiml.cli._options import filter_options, whole_number, window_options
-from fiml.sessions._arguments import MAX_DAYS
+from fiml.cli._options import filter_options, window_options
+from fiml.exports.wording import percent, span
 from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 
@@ -23,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-__all__ = ["bar", "export", "heading", "percent", "picture", "span", "stats"]
+__all__ = ["bar", "heading", "picture", "stats"]
 
 _BAR_WIDTH: Final = 12
 _EIGHTHS: Final = "▏▎▍▌▋▊▉█"
@@ -51,67 +48,6 @@ def stats(*, as_json: bool, meta: bool, **question: Any) -> None:
         click.echo(json_document(figures))
     else:
         out_console().print(picture(figures))
-
-
-@click.command()
-@click.option(
-    "--format", "format_", default="json", show_default=True, help="json: the figures; csv: rows."
-)
-@filter_options
-@click.option(
-    "--days",
-    metavar="INTEGER",
-    callback=whole_number(1, MAX_DAYS),
-    default="30",
-    show_default=True,
-    help=f"Length of the window, 1 to {MAX_DAYS}.",
-)
-@click.option(
-    "--output",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path, allow_dash=True),
-    default="-",
-    help="A file; default: standard output.",
-)
-def export(
-    *, format_: str, user_id: str | None, session_type: str | None, days: int, output: Path
-) -> None:
-    """Write the figures as JSON, or the window's session metrics as CSV."""
-
-    async def work(settings: Settings) -> dict[str, Any] | str:
-        from fiml.sessions.analytics import SessionAnalytics
-        from fiml.sessions.store import SessionStore
-
-        async with SessionStore(settings) as store:
-            return await SessionAnalytics(store).export_session_metrics(
-                format_, user_id, session_type, days
-            )
-
-    with connected_settings(Purpose.READER) as settings:
-        exported = run_async(work(settings))
-    text = exported if isinstance(exported, str) else json_document(exported) + "\n"
-    if str(output) == "-":
-        # A terminal is no program that would read it back, and obeys what it is shown.
-        if is_terminal(sys.stdout):
-            text = "\n".join(map(printable, text.replace("\r\n", "\n").split("\n")))
-        _write(sys.stdout.buffer, text)
-        return
-    try:
-        with output.open("wb") as file:
-            _write(file, text)
-    except OSError as error:
-        raise Failure(f"cannot write {printable(str(output))}: {error.strerror}") from None
-    click.echo(f"Written to {printable(str(output))}.", err=True)
-
-
-def is_terminal(stream: TextIO) -> bool:
-    """Whether what is written there is shown to a person."""
-    return stream.isatty()
-
-
-def _write(file: IO[bytes], text: str) -> None:
-    # Bytes, so that the line ends stay as they are.
-    file.write(text.encode())
-    file.flush()
 
 
 def picture(figures: Mapping[str, Any]) -> RenderableType:
@@ -190,11 +126,6 @@ def _numbers(figures: Mapping[str, Any]) -> Table:
     return grid
 
 
-def percent(rate: float) -> str:
-    """A share of 1 as a percentage with one place."""
-    return f"{(Decimal(str(rate)) * 100).quantize(Decimal('0.1'), rounding=ROUND_HALF_UP)} %"
-
-
 def _ranking(title: str, counts: Sequence[tuple[str, int]]) -> Table | None:
     if not counts:
         return None
@@ -237,14 +168,3 @@ def _facts(meta: Mapping[str, Any]) -> Table:
     for name, value in meta.items():
         grid.add_row(name, Text("-" if value is None else str(value)))
     return grid
-
-
-def span(seconds: float) -> str:
-    """A length of time, in two units at most."""
-    whole = int(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    if hours:
-        return f"{hours:,} h {minutes:02} min"
-    if minutes:
-        return f"{minutes} min {whole % 60:02} s"
-    return f"{seconds:.2f} s"

@@ -28,7 +28,9 @@ _EXTRAS: Final = {
     "mcp": "mcp",
     "mcp_types": "mcp",
     "starlette": "mcp",
+    "typst": "export",
     "uvicorn": "mcp",
+    "xlsxwriter": "export",
     "yaml": "alerts",
 }
 

@@ -10,8 +10,9 @@ import click
 
 from fiml.cli._connection import connected_settings, run_async
 from fiml.cli._console import json_document, out_console
-from fiml.cli._figures import bar, heading, percent, span
+from fiml.cli._figures import bar, heading
 from fiml.cli._options import filter_options, window_options
+from fiml.exports.wording import percent, span
 from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 

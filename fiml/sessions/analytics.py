@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from fiml.database import Connection, Database
-from fiml.errors import InvalidArgumentError, InvalidUserIdError, UnsupportedExportFormatError
+from fiml.errors import InvalidArgumentError, InvalidUserIdError
+from fiml.exports.exporting import (
+    Format,
+    Wanted,
+    check_flag_of,
+    check_format,
+    export,
+    report_of,
+    stream_sessions,
+)
+from fiml.exports.reading import Subject
 from fiml.sessions import queries
 from fiml.sessions._arguments import (
     MAX_DAYS,
     MAX_INTEGER,
     MAX_NAME_LENGTH,
     MAX_TYPE_LENGTH,
-    check_days,
     check_flag,
     check_user_id,
     json_text,
@@ -29,6 +38,7 @@ from fiml.sessions.session_types import check_session_type
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from fiml.exports.report import Report
     from fiml.sessions.models import Session
     from fiml.sessions.periods import Grain
     from fiml.sessions.session_types import SessionType
@@ -234,39 +244,133 @@ class SessionAnalytics:
         user_id: str | None = None,
         session_type: str | SessionType | None = None,
         days: int = 30,
-    ) -> dict[str, Any] | str:
-        """Export the window: `json` the documented dictionary, `csv` a row for each session.
+        *,
+        hours: int | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        grain: str | Grain | None = None,
+        timezone: str = "UTC",
+        include_sessions: bool = False,
+        spreadsheet_safe: bool = False,
+    ) -> dict[str, Any] | str | bytes:
+        """Export the window: its figures, its periods or its sessions; or a report of it.
 
-        The CSV text has a header line, RFC 4180 quoting and `\\r\\n` line ends; JSON columns hold
-        what is stored.
+        Args:
+            format: "json", "csv", "xlsx" or "pdf".
+            user_id, session_type, days, hours, since, until: as `get_session_stats`; text without
+                an offset is local to `timezone`.
+            grain: as `get_session_timeseries`. Of JSON and CSV it asks for the periods; of the
+                others it says how long these are, and None fits them to the window.
+            timezone: the IANA name of the zone whose calendar the periods follow.
+            include_sessions: of XLSX: add a sheet with a row for each session.
+            spreadsheet_safe: of CSV: put an apostrophe before what a spreadsheet might take for a
+                formula. `fiml.exports.rows.plain_cell` takes it away again.
+
+        Returns:
+            `json`: the documented dictionary; with `grain`, that of the time series.
+            `csv`: text with a row for each session; with `grain`, for each period. It has a header
+            line, RFC 4180 quoting and `\\r\\n` line ends; JSON columns hold what is stored.
+            `xlsx`: the bytes of a workbook with a sheet for each topic, and charts.
+            `pdf`: the bytes of a report of two or three pages.
+            The last two compare with the window before, which is as long; all that they say was
+            read in one snapshot.
 
         Raises:
             UnsupportedExportFormatError: any other format, before anything is read.
-            InvalidArgumentError, DatabaseError: as `get_session_stats`.
+            InvalidArgumentError: as `get_session_timeseries`; a flag with another format than its
+                own.
+            DatabaseError: as `get_session_stats`.
+            ModuleNotFoundError: a package of the extra `export` is not installed.
         """
-        if format == "json":
-            return await self.get_session_stats(user_id, session_type, days)
-        if format != "csv":
-            raise UnsupportedExportFormatError(
-                f"Unsupported export format: {shown(format)}; expected 'json' or 'csv'"
-            )
-        user = None if user_id is None else check_user_id(user_id)
-        kind = None if session_type is None else check_session_type(session_type).value
-        check_days(days)
-        statement = queries.session_metrics_rows(
-            has_user=user is not None, has_type=kind is not None
+        wanted = check_format(format)
+        request = Wanted(
+            wanted,
+            _subject(user_id, session_type, days, hours, since, until, timezone),
+            None if grain is None else check_grain(grain),
+            check_flag_of(include_sessions, "include_sessions", wanted, Format.XLSX),
+            check_flag_of(spreadsheet_safe, "spreadsheet_safe", wanted, Format.CSV),
         )
-        parameters = {"as_of": None, "days": days, "user_id": user, "session_type": kind}
+        return await export(self._database, request, self._cache)
 
-        async def write(connection: Connection) -> str:
-            text = io.StringIO(newline="")
-            writer = csv.writer(text)
-            cursor = await connection.execute(statement, parameters)
-            writer.writerow([column.name for column in cursor.description or ()])
-            writer.writerows(await cursor.fetchall())
-            return text.getvalue()
+    async def get_session_report(
+        self,
+        user_id: str | None = None,
+        session_type: str | SessionType | None = None,
+        days: int = 30,
+        *,
+        hours: int | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        grain: str | Grain | None = None,
+        timezone: str = "UTC",
+    ) -> Report:
+        """What the exports "xlsx" and "pdf" say, of one snapshot, before it is written.
 
-        return await self._database.run(write, is_repeatable=True)
+        `fiml.exports.document.render_report` and `fiml.exports.workbook.render_workbook` write it.
+
+        Args:
+            user_id, session_type, days, hours, since, until, grain, timezone: as
+                `export_session_metrics`.
+
+        Raises:
+            InvalidArgumentError: as `export_session_metrics`.
+            DatabaseError: as `get_session_stats`; the deadline is that of four answers.
+        """
+        subject = _subject(user_id, session_type, days, hours, since, until, timezone)
+        of_grain = None if grain is None else check_grain(grain)
+        return await report_of(self._database, subject, of_grain, self._cache)
+
+    def stream_session_metrics(
+        self,
+        user_id: str | None = None,
+        session_type: str | SessionType | None = None,
+        days: int = 30,
+        *,
+        hours: int | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        timezone: str = "UTC",
+    ) -> AsyncGenerator[list[dict[str, str | None]], None]:
+        """The rows of the CSV export, a thousand at a time, however many there are.
+
+        All are of one snapshot. Closing the iterator early frees its connection; whoever pauses for
+        more than ten minutes between two batches loses it, with a `DatabaseError`.
+
+        Args:
+            user_id, session_type, days, hours, since, until, timezone: as `export_session_metrics`.
+
+        Yields:
+            Rows in the order of creation, each with the columns of the CSV export as text.
+
+        Raises:
+            InvalidArgumentError: as `export_session_metrics`, at the call.
+            DatabaseError: as `get_session_stats`; the deadline is that of each batch.
+        """
+        subject = _subject(user_id, session_type, days, hours, since, until, timezone)
+
+        async def named() -> AsyncGenerator[list[dict[str, str | None]], None]:
+            async with aclosing(stream_sessions(self._database, subject)) as batches:
+                async for rows in batches:
+                    yield [dict(zip(queries.SESSION_COLUMNS, row, strict=True)) for row in rows]
+
+        return named()
+
+
+def _subject(
+    user_id: str | None,
+    session_type: str | SessionType | None,
+    days: int,
+    hours: int | None,
+    since: datetime | str | None,
+    until: datetime | str | None,
+    timezone: str,
+) -> Subject:
+    user = None if user_id is None else check_user_id(user_id)
+    kind = None if session_type is None else check_session_type(session_type).value
+    zone = check_timezone(timezone)
+    window = check_window(days, hours, since, until, zone)
+    is_of_days = hours is None and since is None and until is None
+    return Subject(user, kind, days if is_of_days else None, window, zone)
 
 
 def _check_session(session: object) -> None:

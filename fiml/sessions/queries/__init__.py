@@ -14,7 +14,12 @@ Each way answers for one window of days, which ends at the transaction's time, a
 lie side by side.
 """
 
-from fiml.sessions.queries.export import session_metrics_rows
+from fiml.sessions.queries.export import (
+    LONG_PAUSES,
+    SESSION_COLUMNS,
+    SNAPSHOT,
+    session_metrics_rows,
+)
 from fiml.sessions.queries.layer import MEMBERS, NAMES, PERIODS, WINDOW
 from fiml.sessions.queries.marts import MartQuestion, mart_question
 from fiml.sessions.queries.rows import ActiveRow, CountRow, MetaRow, StatsRow, WindowPart
@@ -25,10 +30,13 @@ __all__ = [
     "BEGIN",
     "CLOCK",
     "COMMIT",
+    "LONG_PAUSES",
     "MEMBERS",
     "NAMES",
     "PERIODS",
     "RECORD",
+    "SESSION_COLUMNS",
+    "SNAPSHOT",
     "USER_PERIODS",
     "USER_WINDOW",
     "WINDOW",

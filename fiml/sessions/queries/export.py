@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["session_metrics_rows"]
+__all__ = ["LONG_PAUSES", "SESSION_COLUMNS", "SNAPSHOT", "session_metrics_rows"]
+
+# In a transaction that was begun: one snapshot for all of its statements.
+SNAPSHOT: Final = "set transaction isolation level repeatable read, read only"
+# Whoever takes rows one after the other may look at them meanwhile; ten minutes are no oversight.
+LONG_PAUSES: Final = "select set_config('idle_in_transaction_session_timeout', '600000', true)"
+
+SESSION_COLUMNS: Final = (
+    "session_id",
+    "user_id",
+    "session_type",
+    "created_at",
+    "duration_seconds",
+    "total_queries",
+    "cache_hit_rate",
+    "avg_query_time_ms",
+    "assets_analyzed",
+    "query_type_summary",
+    "tags",
+    "completed_normally",
+    "abandoned",
+)
 
 # Values as text, exactly as they are stored.
 _SESSION_METRICS_ROWS: Final = """
-with clock as materialized (
-    select
-        coalesce(%(as_of)s::timestamptz, transaction_timestamp()) as as_of,
-        coalesce(%(as_of)s::timestamptz, transaction_timestamp())
-            - %(days)s::integer * interval '24 hours' as since
-)
 select
     rows.session_id::text,
     rows.user_id::text,
@@ -28,17 +43,21 @@ select
     rows.tags::text,
     rows.completed_normally::text,
     rows.abandoned::text
-from clock
-inner join analytics.session_metrics_rows as rows
-    on rows.created_at >= clock.since and rows.created_at < clock.as_of
+from analytics.session_metrics_rows as rows
 where {conditions}
 order by rows.created_at, rows.session_id
 """
 
 
 def session_metrics_rows(*, has_user: bool, has_type: bool) -> str:
-    """A row for each session of the window, filtered by user, by type, by both or by neither."""
-    conditions = ["true"]
+    """A row for each session of the window, filtered by user, by type, by both or by neither.
+
+    Its columns are SESSION_COLUMNS.
+    """
+    conditions = [
+        "rows.created_at >= %(since)s::timestamptz",
+        "rows.created_at < %(until)s::timestamptz",
+    ]
     if has_user:
         conditions.append("rows.user_id = %(user_id)s::text")
     if has_type:

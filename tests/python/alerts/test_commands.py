@@ -103,4 +103,4 @@ def test_reports_are_shown_and_sent(
     )
     assert run("reports", "--send").stdout.endswith(": sent by (folder).\n")
     assert run("reports", "--send").stdout == "1 reports: nothing is due that was not sent.\n"
-    assert len(list(file.path.parent.glob("weekly.*.html"))) == 1
+    assert len(list(file.path.parent.glob("weekly.*.pdf"))) == 1

@@ -169,7 +169,7 @@ class Mail:
         assert body is not None
         content = body.get_content()
         assert isinstance(content, str)
-        return content
+        return content.replace("\r\n", "\n")
 
 
 @dataclass

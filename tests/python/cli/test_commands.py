@@ -312,8 +312,8 @@ def test_export_writes_json_and_csv_to_standard_output_or_a_file(
 def test_export_refuses_other_formats_and_unwritable_files(
     run: Run, migrated_database: str, tmp_path: Path
 ) -> None:
-    told = failed(run("export", "--format", "pdf", conninfo=migrated_database), exit_code=2)
-    assert told.startswith("Unsupported export format: 'pdf'")
+    told = failed(run("export", "--format", "xml", conninfo=migrated_database), exit_code=2)
+    assert told.startswith("Unsupported export format: 'xml'")
     missing = str(tmp_path / "missing" / "file")
     told = failed(run("export", "--output", missing, conninfo=migrated_database))
     assert told == f"cannot write {missing}: No such file or directory"

@@ -389,7 +389,7 @@ def test_what_a_terminal_is_shown_of_names_steers_it_nowhere(
     assert json.loads(quiet(run(migrated_database, "export"))) == figures
     exact = run(migrated_database, "export", "--format=csv")
     assert steering(exact.stdout)
-    monkeypatch.setattr("fiml.cli._figures.is_terminal", lambda _stream: True)
+    monkeypatch.setattr("fiml.cli._export.is_terminal", lambda _stream: True)
     shown = run(migrated_database, "export", "--format=csv")
     assert len(quiet(shown)) == len(exact.stdout.replace("\r\n", "\n"))
 

@@ -199,6 +199,7 @@ def _arguments() -> Iterator[tuple[str, str]]:
         "archive_expired(": archive_expired,
         "apply_retention(": apply_retention,
         "erase_user(": erase_user,
+        "analytics.stream_session_metrics(": SessionAnalytics.stream_session_metrics,
     }
     for variable, kind in (("analytics", SessionAnalytics), ("store", SessionStore)):
         for name, method in inspect.getmembers(kind, inspect.iscoroutinefunction):

@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -1039,6 +1040,8 @@ def test_no_read_scans_a_source_table(large_database: Connection) -> None:
                 "session_type": session_type,
                 "include_meta": True,
                 "is_source_only": False,
+                "since": datetime.now(UTC) - timedelta(days=1 if user_id is None else 30),
+                "until": datetime.now(UTC),
             }
             for name, statement in statements(
                 has_user=user_id is not None, has_type=session_type is not None

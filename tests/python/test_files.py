@@ -1,0 +1,173 @@
+"""A file is written whole or not at all."""
+
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fiml.files import replacing
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def write(path: Path, content: bytes) -> None:
+    with replacing(path) as file:
+        file.write(content)
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o7777
+
+
+@pytest.fixture
+def umask() -> Iterator[int]:
+    before = os.umask(0o027)
+    yield 0o027
+    os.umask(before)
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "figures.csv"
+    with replacing(target) as file:
+        file.write(b"half")
+        file.flush()
+        assert not target.exists()
+        file.write(b" and half")
+    assert target.read_bytes() == b"half and half"
+    assert names(tmp_path) == ["figures.csv"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("before", [None, b"what was there"])
+def test_after_an_error_there_is_what_was_there_before(
+    tmp_path: Path, error: type[BaseException], before: bytes | None
+) -> None:
+    target = tmp_path / "figures.csv"
+    if before is not None:
+        target.write_bytes(before)
+
+    def interrupted() -> None:
+        with replacing(target) as file:
+            file.write(b"half")
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert (target.read_bytes() if target.exists() else None) == before
+    assert names(tmp_path) == ([] if before is None else ["figures.csv"])
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_new_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    write(tmp_path / "ours", b"")
+    with (tmp_path / "any").open("wb"):
+        pass
+    assert mode(tmp_path / "ours") == mode(tmp_path / "any") == 0o640
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_file_that_was_there_keeps_its_permissions(tmp_path: Path) -> None:
+    target = tmp_path / "figures.csv"
+    target.write_bytes(b"")
+    target.chmod(0o604)
+    write(target, b"new")
+    assert (target.read_bytes(), mode(target)) == (b"new", 0o604)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_that_was_there_keeps_its_owner(tmp_path: Path) -> None:
+    target = tmp_path / "figures.csv"
+    target.write_bytes(b"")
+    os.chown(target, 12_345, 23_456)
+    write(target, b"new")
+    assert (target.stat().st_uid, target.stat().st_gid) == (12_345, 23_456)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_file_that_may_not_be_written_is_not_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "figures.csv"
+    target.write_bytes(b"old")
+    target.chmod(0o444)
+    with pytest.raises(PermissionError):
+        write(target, b"new")
+    assert target.read_bytes() == b"old"
+
+
+def test_what_a_link_leads_to_is_replaced_and_the_link_stays(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    target = tmp_path / "there" / "figures.csv"
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    for content in (b"new", b"newer"):
+        write(link, content)
+        assert link.is_symlink()
+        assert target.read_bytes() == content
+
+
+def test_a_pipe_is_written_to(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    write(pipe, b"figures")
+    reader.join(timeout=30)
+    assert read == [b"figures"]
+    assert names(tmp_path) == ["pipe"]
+
+
+def test_names_as_long_as_names_can_be_are_taken(tmp_path: Path) -> None:
+    target = tmp_path / ("x" * 255)
+    write(target, b"figures")
+    assert target.read_bytes() == b"figures"
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("missing/figures.csv", FileNotFoundError),
+        ("file/figures.csv", NotADirectoryError),
+        ("folder", IsADirectoryError),
+        ("x" * 256, OSError),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_at_once(
+    tmp_path: Path, place: str, error: type[OSError]
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(error), replacing(tmp_path / place):
+        pytest.fail("the block was entered")
+    assert names(tmp_path) == ["file", "folder"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    if os.geteuid() != 0 or not Path("/bin/mount").exists():
+        pytest.skip("no file system can be mounted here")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["/bin/mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["/bin/umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_an_error_and_leaves_what_was_there(small_disk: Path) -> None:
+    target = small_disk / "figures.csv"
+    target.write_bytes(b"old")
+    with pytest.raises(OSError, match="No space left on device"):
+        write(target, b"x" * 200_000)
+    assert target.read_bytes() == b"old"
+    assert names(small_disk) == ["figures.csv"]
