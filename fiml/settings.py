@@ -44,8 +44,8 @@ SETTINGS = (
     Setting(
         "SESSION_ANALYTICS_BUILDER_URL",
         "",
-        "The same database, with the login that `build`, `fold`, `reconcile`, `doctor` and the job "
-        "use; default: as DATABASE_URL.",
+        "The same database, with the login that `build`, `fold`, `reconcile`, `doctor`, `alerts`, "
+        "`reports` and the job use; default: as DATABASE_URL.",
     ),
     Setting(
         "SESSION_ANALYTICS_READER_URL",

@@ -70,8 +70,9 @@ async def evaluate(settings: Settings) -> Evaluation:
         Database(settings.connecting_as(Purpose.BUILDER)) as state,
     ):
         analytics = SessionAnalytics(figures)
+        read: dict[_Window, dict[str, Any]] = {}
         for rule in alerts.rules:
-            await _evaluate_rule(analytics, state, rule, evaluation)
+            await _evaluate_rule(analytics, read, state, rule, evaluation)
         await _tidy(state, alerts, evaluation)
         for channel in alerts.channels:
             delivered, problem = await deliver(
@@ -107,16 +108,28 @@ def figure_of(rule: Rule, stats: Mapping[str, Any]) -> Decimal:
     return ten_thousandths * _SHARE_PLACES
 
 
+# By user, type and hours.
+_Window = tuple[str | None, str | None, int]
+
+
 async def _evaluate_rule(
-    analytics: SessionAnalytics, state: Database, rule: Rule, evaluation: Evaluation
+    analytics: SessionAnalytics,
+    read: dict[_Window, dict[str, Any]],
+    state: Database,
+    rule: Rule,
+    evaluation: Evaluation,
 ) -> None:
+    window = (rule.user_id, rule.session_type, rule.window_hours)
     try:
-        stats = await analytics.get_session_stats(
-            user_id=rule.user_id,
-            session_type=rule.session_type,
-            hours=rule.window_hours,
-            include_meta=True,
-        )
+        # Rules about the same window are about the same figures.
+        if window not in read:
+            read[window] = await analytics.get_session_stats(
+                user_id=rule.user_id,
+                session_type=rule.session_type,
+                hours=rule.window_hours,
+                include_meta=True,
+            )
+        stats = read[window]
     except DatabaseError as error:
         problem = str(error)
         evaluation.unknown[rule.name] = problem

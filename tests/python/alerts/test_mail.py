@@ -7,13 +7,12 @@ import socket
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from html.parser import HTMLParser
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from alerts.world import Connection, File, Mailbox, add_sessions, mailing
+from alerts.world import Connection, File, Mailbox, add_sessions, mailing, tags
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -226,21 +225,6 @@ async def test_a_server_without_encryption_gets_nothing(
 
 
 # Injection ----------------------------------------------------------------------------------------
-
-
-class Tags(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        self.found.append(tag)
-
-
-def tags(html: str) -> list[str]:
-    parser = Tags()
-    parser.feed(html)
-    return parser.found
 
 
 async def test_no_name_makes_a_header_or_a_tag(

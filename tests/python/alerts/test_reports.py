@@ -12,8 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from alerts.test_mail import tags
-from alerts.world import Connection, File, Mailbox
+from alerts.world import Connection, File, Mailbox, tags
 from hostile.strings import hostile_strings
 from pypdf import PdfReader
 from warehouse.application import one

@@ -8,9 +8,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 from alerts.world import File, Mailbox, Receiver, mailing, receiving
 from warehouse.application import Connection, leave_expired_sessions, one
 
+import orchestration
 from fiml.settings import Settings
 from orchestration.definitions import make_definitions
 
@@ -20,6 +22,17 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> File:
     made = File(tmp_path / "alerts.yml")
     monkeypatch.setenv("SESSION_ANALYTICS_ALERTS_FILE", str(made.path))
     return made
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance that logs as that of `session-analytics dagster`."""
+    home = Path(orchestration.__file__).with_name("dagster.yaml")
+    logs = yaml.safe_load(home.read_text(encoding="utf-8"))["python_logs"]
+    with dg.DagsterInstance.local_temp(
+        str(tmp_path), overrides={"telemetry": {"enabled": False}, "python_logs": logs}
+    ) as local:
+        yield local
 
 
 @pytest.fixture
@@ -55,7 +68,7 @@ def test_rules_are_evaluated_after_the_build_and_a_rule_that_holds_fails_no_run(
     database: Connection, instance: dg.DagsterInstance, file: File, receiver: Receiver
 ) -> None:
     file.channels["hook"] = {"kind": "webhook", "url": receiver.url}
-    file.rule(channels=["hook"], figure="archived_sessions", threshold=2)
+    file.rule(channels=["hook", "log"], figure="archived_sessions", threshold=2)
     leave_expired_sessions(database, 3)
     first = run(instance, "archive_and_build")
     assert first.success
@@ -64,6 +77,8 @@ def test_rules_are_evaluated_after_the_build_and_a_rule_that_holds_fails_no_run(
     assert (metadata["fired"], metadata["holding"]) == ("High abandonment", "High abandonment")
     # What the run has archived is in the figure.
     assert receiver.requests[0].document["value"] == 3
+    lines = [entry.user_message for entry in instance.all_logs(first.run_id)]
+    assert any('"event": "fired"' in line for line in lines)
     second = run(instance, "archive_and_build")
     assert second.success
     assert check(second)[1]["fired"] == "none"
