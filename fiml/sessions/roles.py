@@ -171,7 +171,7 @@ def set_up_roles(
         for objects in (own_objects, own_source_tables):
             _hand_over(connection, objects, roles[Purpose.OWNER])
     if Purpose.BUILDER in roles:
-        _hand_over_view(connection, roles[Purpose.BUILDER], roles.get(Purpose.BI))
+        _hand_over_views(connection, roles[Purpose.BUILDER], roles.get(Purpose.BI))
     refused_settings = [
         role
         for purpose, role in _logins(connection, roles)
@@ -390,14 +390,17 @@ order by given.position
 """
 
 
-def _hand_over_view(connection: _Connection, builder: str, bi: str | None) -> None:
-    """Give the builders the view that dbt made before there were any: they have to replace it."""
+def _hand_over_views(connection: _Connection, builder: str, bi: str | None) -> None:
+    """Give the builders the views that dbt made before there were any: they replace them."""
     if _is_full_member(connection, builder):
         with suppress(errors.InsufficientPrivilege), connection.transaction():
-            _run_all(connection, _HAND_OVER_VIEW, {"builder": builder, "bi": bi})
+            _run_all(
+                connection, _HAND_OVER_VIEWS, {"builder": builder, "bi": bi, "views": _BUILT_VIEWS}
+            )
 
 
-_HAND_OVER_VIEW: Final = """
+_BUILT_VIEWS: Final = ["dim_date", "dim_session_type", "dim_user", "fct_sessions"]
+_HAND_OVER_VIEWS: Final = """
 select given.statement
 from pg_class
 cross join lateral (
@@ -411,7 +414,8 @@ cross join lateral (
     (format('alter view %%s owner to %%I', pg_class.oid::regclass, %(builder)s::text))
 ) as given (statement)
 where
-    pg_class.oid = to_regclass('marts.fct_sessions')
+    pg_class.relnamespace = 'marts'::regnamespace
+    and pg_class.relname = any(%(views)s)
     and pg_class.relkind = 'v'
     and pg_class.relowner = to_regrole(quote_ident(current_user))
     and given.statement is not null
