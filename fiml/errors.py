@@ -9,6 +9,7 @@
     │   ├── UnknownSessionTypeError
     │   └── UnsupportedExportFormatError
     ├── SettingsError (ValueError)             an environment variable does not parse
+    ├── AlertFileError (ValueError)            a file of alert rules and reports is wrong
     ├── SessionNotFoundError (LookupError)     no session has this id
     ├── SessionArchivedError                   the session has ended and cannot be changed
     ├── ErasedUserError                        the user was erased and cannot be written again
@@ -21,6 +22,7 @@
     │   ├── PoolExhaustedError                 no connection became free in time
     │   ├── RoleError                          a database role cannot be one of this package's
     │   └── SchemaVersionError                 not migrated, or by another version of this package
+    ├── DeliveryError                          a message could not be delivered
     ├── BuildError                             a dbt build did not succeed
     ├── ReconciliationError                    a mart does not hold what the source says
     └── LocalServerError                       no PostgreSQL server could be started here
@@ -30,12 +32,14 @@ or a token.
 """
 
 __all__ = [
+    "AlertFileError",
     "AuthenticationError",
     "AuthorizationError",
     "BuildError",
     "DatabaseError",
     "DatabaseUnavailableError",
     "DeadlineExceededError",
+    "DeliveryError",
     "ErasedUserError",
     "InvalidArgumentError",
     "InvalidDaysError",
@@ -81,6 +85,10 @@ class UnsupportedExportFormatError(InvalidArgumentError):
 
 class SettingsError(SessionAnalyticsError, ValueError):
     """An environment variable does not parse."""
+
+
+class AlertFileError(SessionAnalyticsError, ValueError):
+    """Something in a file of alert rules and reports is wrong; the message says where."""
 
 
 class SessionNotFoundError(SessionAnalyticsError, LookupError):
@@ -139,6 +147,10 @@ class RoleError(DatabaseError):
 
 class SchemaVersionError(DatabaseError):
     """The database is not migrated, or was migrated by another version of this package."""
+
+
+class DeliveryError(SessionAnalyticsError):
+    """A message could not be delivered; it is kept, and tried again."""
 
 
 class BuildError(SessionAnalyticsError):

@@ -44,8 +44,8 @@ SETTINGS = (
     Setting(
         "SESSION_ANALYTICS_BUILDER_URL",
         "",
-        "The same database, with the login that `build`, `fold`, `reconcile`, `doctor` and the job "
-        "use; default: as DATABASE_URL.",
+        "The same database, with the login that `build`, `fold`, `reconcile`, `doctor`, `alerts`, "
+        "`reports` and the job use; default: as DATABASE_URL.",
     ),
     Setting(
         "SESSION_ANALYTICS_READER_URL",
@@ -100,6 +100,17 @@ SETTINGS = (
         "SESSION_ANALYTICS_RECONCILE_SCHEDULE",
         "17 3 * * *",
         "When Dagster compares all days of all marts with the source (cron, UTC).",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_ALERTS_FILE",
+        "",
+        "YAML file of alert rules, reports and where both are sent; nobody else may be able to "
+        "change it. Without it there are none.",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_REPORTS_SCHEDULE",
+        "7 * * * *",
+        "When Dagster sends the reports that are due and were not sent (cron, UTC).",
     ),
     Setting(
         "SESSION_ANALYTICS_BI_ROLE",
@@ -186,6 +197,8 @@ class Settings:
         fold_interval_seconds: from one look at the change feed to the next, 0.1 to 3600.
         schedule: cron expression of the archive-and-build job, UTC.
         reconcile_schedule: cron expression of the full reconciliation, UTC.
+        alerts_file: alert rules and reports; None means that there are none.
+        reports_schedule: cron expression of sending reports, UTC.
         auth_jwks_file: the public keys of tokens, as a JSON Web Key Set.
         auth_secret_file: file with the shared secret of tokens.
         auth_secret: the shared secret itself; empty means none.
@@ -211,6 +224,8 @@ class Settings:
     fold_interval_seconds: float = float(_DEFAULTS["SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS"])
     schedule: str = _DEFAULTS["SESSION_ANALYTICS_SCHEDULE"]
     reconcile_schedule: str = _DEFAULTS["SESSION_ANALYTICS_RECONCILE_SCHEDULE"]
+    alerts_file: Path | None = None
+    reports_schedule: str = _DEFAULTS["SESSION_ANALYTICS_REPORTS_SCHEDULE"]
     auth_jwks_file: Path | None = None
     auth_secret_file: Path | None = None
     auth_secret: str = field(default="", repr=False)
@@ -254,6 +269,8 @@ class Settings:
             fold_interval_seconds=_interval(env, "SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS"),
             schedule=text("SESSION_ANALYTICS_SCHEDULE"),
             reconcile_schedule=text("SESSION_ANALYTICS_RECONCILE_SCHEDULE"),
+            alerts_file=path("SESSION_ANALYTICS_ALERTS_FILE"),
+            reports_schedule=text("SESSION_ANALYTICS_REPORTS_SCHEDULE"),
             auth_jwks_file=path("SESSION_ANALYTICS_AUTH_JWKS_FILE"),
             auth_secret_file=path("SESSION_ANALYTICS_AUTH_SECRET_FILE"),
             auth_secret=text("SESSION_ANALYTICS_AUTH_SECRET"),

@@ -29,6 +29,19 @@ def make_definitions(settings: Settings) -> dg.Definitions:
             executor=dg.in_process_executor,
         ),
         make_schedules(settings, reconciliation),
+        _make_alerts(settings),
+    )
+
+
+def _make_alerts(settings: Settings) -> dg.Definitions:
+    """Rules and reports, where there is a file of them."""
+    if settings.alerts_file is None:
+        return dg.Definitions()
+    # What delivers needs an extra of its own.
+    from orchestration.alerts import alert_rules, make_reporting
+
+    return dg.Definitions.merge(
+        dg.Definitions(asset_checks=[alert_rules]), make_reporting(settings)
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from fiml.cli._alerts import alerts, reports
 from fiml.cli._database import erase_user, migrate, retention, uninstall
 from fiml.cli._demo import dagster, demo
 from fiml.cli._doctor import doctor
@@ -40,6 +41,8 @@ for command in (
     build,
     fold,
     reconcile,
+    alerts,
+    reports,
     mcp,
     dagster,
     retention,

@@ -113,10 +113,14 @@ def dagster_environment(
         "SESSION_ANALYTICS_PROJECT_DIR": str(settings.project_dir),
         "SESSION_ANALYTICS_SCHEDULE": settings.schedule,
         "SESSION_ANALYTICS_RECONCILE_SCHEDULE": settings.reconcile_schedule,
+        "SESSION_ANALYTICS_REPORTS_SCHEDULE": settings.reports_schedule,
         "SESSION_ANALYTICS_ARCHIVE_BATCH_SIZE": str(settings.archive_batch_size),
         "SESSION_ANALYTICS_ARCHIVE_CONNECTIONS": str(settings.archive_connections),
         "SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS": str(settings.fold_interval_seconds),
     }
+    if settings.alerts_file is not None:
+        # Dagster's processes work in another folder.
+        env["SESSION_ANALYTICS_ALERTS_FILE"] = str(settings.alerts_file.resolve())
     return {**env, **settings.login_environment()}
 
 

@@ -22,6 +22,8 @@ _EXTRAS: Final = {
     "dbt": "dbt",
     "dagster": "dagster",
     "dagster_dbt": "dagster",
+    "httpx2": "alerts",
+    "jinja2": "alerts",
     "jwt": "mcp",
     "mcp": "mcp",
     "mcp_types": "mcp",
@@ -29,6 +31,7 @@ _EXTRAS: Final = {
     "typst": "export",
     "uvicorn": "mcp",
     "xlsxwriter": "export",
+    "yaml": "alerts",
 }
 
 

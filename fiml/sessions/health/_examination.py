@@ -8,7 +8,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import namedtuple_row
 
-from fiml.sessions.health import _archival, _roles, _server, _source, _warehouse
+from fiml.sessions.health import _alerts, _archival, _roles, _server, _source, _warehouse
 from fiml.sessions.health._asking import Connection, Question, first_line
 from fiml.sessions.health._findings import Finding, Limits, Severity, is_healthy
 from fiml.settings import Settings
@@ -26,6 +26,7 @@ _QUESTIONS: Final[dict[str, Question]] = {
     "quarantine": _archival.quarantine,
     "sessions": _source.expiry,
     "metrics": _source.freshness,
+    "alerts": _alerts.alerts,
 }
 
 

@@ -66,6 +66,8 @@ def test_the_commands_are_these() -> None:
         "build",
         "fold",
         "reconcile",
+        "alerts",
+        "reports",
         "mcp",
         "dagster",
         "retention",

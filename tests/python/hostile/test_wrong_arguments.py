@@ -36,6 +36,7 @@ pytestmark = pytest.mark.anyio
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "errors.md"
 # Any text is a schedule, schema, role, folder or secret; that it is a wrong one turns out in use.
 FREE_TEXT = {
+    "SESSION_ANALYTICS_ALERTS_FILE",
     "SESSION_ANALYTICS_AUDIT_KEY_FILE",
     "SESSION_ANALYTICS_AUTH_AUDIENCE",
     "SESSION_ANALYTICS_AUTH_ISSUER",
@@ -46,6 +47,7 @@ FREE_TEXT = {
     "SESSION_ANALYTICS_SOURCE_SCHEMA",
     "SESSION_ANALYTICS_SCHEDULE",
     "SESSION_ANALYTICS_RECONCILE_SCHEDULE",
+    "SESSION_ANALYTICS_REPORTS_SCHEDULE",
     "SESSION_ANALYTICS_BI_ROLE",
     "SESSION_ANALYTICS_PROJECT_DIR",
 }

@@ -42,6 +42,8 @@ def test_the_settings_come_back_from_the_environment_as_they_went_in() -> None:
         archive_connections=3,
         schedule="*/5 * * * *",
         reconcile_schedule="1 2 * * *",
+        reports_schedule="3 4 * * *",
+        alerts_file=Path("/etc/session-analytics/alerts.yml"),
     )
     assert Settings.from_environment(dagster_environment(settings, {})) == settings
 

@@ -184,7 +184,7 @@ def role(
         yield request.param, connection
 
 
-# Beside selecting: what is written, by the list in 0007_roles.sql.
+# Beside selecting: what is written, by the lists in 0007_roles.sql and 0010_alerts.sql.
 WRITES = {
     APP: {("insert", "sessions"), ("update", "sessions")},
     BUILDER: {
@@ -192,6 +192,12 @@ WRITES = {
         *(("insert", f"analytics.{name}") for name in ("build_windows", "user_keys")),
         *(("update", f"analytics.{name}") for name in ("watermarks", "mart_states")),
         ("insert", "serving.keys"),
+        ("delete", "analytics.alert_rules"),
+        *(
+            (verb, f"analytics.{name}")
+            for verb in ("insert", "update")
+            for name in ("alert_rules", "alert_episodes", "notices")
+        ),
         *(
             (verb, name)
             for verb in ("insert", "update", "delete")
@@ -298,7 +304,7 @@ def test_nothing_runs_with_the_owner_s_rights_but_what_is_listed(role: Any) -> N
                 "record_session_metrics",
                 "delete_session",
             },
-            BUILDER: {"open_marts", "describe", "finish_erasures"},
+            BUILDER: {"open_marts", "describe", "finish_erasures", "alert_fingerprint"},
             READER: set(),
             BI: set(),
         }[purpose]
@@ -371,8 +377,11 @@ def test_bi_finds_no_user_in_anything_that_it_can_read(installation: Installatio
         (
             READER,
             {
+                "analytics.alert_episodes",
+                "analytics.alert_rules",
                 "analytics.mart_states",
                 "analytics.migrations",
+                "analytics.notices",
                 "analytics.open_sessions",
                 "analytics.session_changes",
                 "analytics.session_facts",

@@ -890,12 +890,14 @@ def test_importing_the_reader_imports_no_build_tool() -> None:
 
 def test_the_public_errors_are_these() -> None:
     assert errors.__all__ == [
+        "AlertFileError",
         "AuthenticationError",
         "AuthorizationError",
         "BuildError",
         "DatabaseError",
         "DatabaseUnavailableError",
         "DeadlineExceededError",
+        "DeliveryError",
         "ErasedUserError",
         "InvalidArgumentError",
         "InvalidDaysError",

@@ -1,0 +1,153 @@
+"""Weekly reports: the figures of the ISO week that has ended, mailed or written, once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from fiml.alerts.channels import seconds_for
+from fiml.alerts.channels.mail import Attachment, compose, send_mail
+from fiml.alerts.figures_of_week import body_values, read_week
+from fiml.alerts.file import load
+from fiml.alerts.model import AlertFile, Report, SmtpChannel
+from fiml.alerts.notices import FOLDER, Notice, deliver, enqueue_report
+from fiml.alerts.templates import rendered
+from fiml.alerts.weeks import Week, latest_due
+from fiml.database import Connection, Database
+from fiml.errors import DatabaseError, DeliveryError
+from fiml.exports.document import render_report
+from fiml.files import replacing
+from fiml.sessions.roles import Purpose
+from fiml.settings import Settings
+
+__all__ = ["Sent", "send_reports"]
+
+# Reading and drawing, and writing to a folder that may be far away.
+_SECONDS_TO_MAKE: Final = 120.0
+
+
+@dataclass(slots=True)
+class Sent:
+    """What became of the reports that are due.
+
+    Attributes:
+        delivered: report, week and channel of each that was sent now.
+        undelivered: report and channel of each that failed, and how.
+    """
+
+    reports: int = 0
+    delivered: list[tuple[str, str, str]] = field(default_factory=list)
+    undelivered: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether everything was sent that is due."""
+        return not self.undelivered
+
+
+async def send_reports(settings: Settings, now: datetime | None = None) -> Sent:
+    """Send the reports that are due and were not sent: each week's once for each channel.
+
+    Args:
+        settings: the alert file, and the database.
+        now: for the choice of the week; default: the time of this machine.
+
+    Raises:
+        SettingsError: no file is named, or it cannot be used.
+        AlertFileError: something in it is wrong.
+        DatabaseError: the database did not answer; what is due stays so. See its subclasses.
+    """
+    alerts = load(settings)
+    sent = Sent(reports=len(alerts.reports))
+    moment = now if now is not None else datetime.now(UTC)
+    async with (
+        Database(settings.connecting_as(Purpose.READER)) as figures,
+        Database(settings.connecting_as(Purpose.BUILDER)) as state,
+    ):
+        for report in alerts.reports:
+            await _send(report, latest_due(report, moment), alerts, figures, state, sent)
+    return sent
+
+
+async def _send(
+    report: Report,
+    week: Week,
+    alerts: AlertFile,
+    figures: Database,
+    state: Database,
+    sent: Sent,
+) -> None:
+    ways = _ways(report, alerts, figures)
+
+    async def enqueue(connection: Connection) -> None:
+        await enqueue_report(connection, report.name, week.label, list(ways))
+
+    await state.run(enqueue, is_repeatable=True)
+    for channel, (send, seconds) in ways.items():
+        delivered, problem = await deliver(
+            state,
+            channel,
+            send,
+            kinds=("report",),
+            report_name=report.name,
+            seconds=seconds + _SECONDS_TO_MAKE,
+        )
+        sent.delivered += [(report.name, str(notice.period), channel) for notice in delivered]
+        if problem is not None:
+            sent.undelivered[report.name, channel] = problem
+
+
+_Way = tuple[Callable[[Notice], Awaitable[None]], float]
+
+
+def _ways(report: Report, alerts: AlertFile, figures: Database) -> Mapping[str, _Way]:
+    """How the report is delivered, by channel."""
+    ways: dict[str, _Way] = {}
+    mail = next((channel for channel in alerts.channels if channel.name == report.channel), None)
+    if isinstance(mail, SmtpChannel):
+
+        async def send(notice: Notice) -> None:
+            values, pdf = await _made(report, notice, figures)
+            await send_mail(
+                mail,
+                compose(
+                    mail,
+                    report.recipients,
+                    subject=f"{report.title}, {notice.period}",
+                    key=notice.key,
+                    text=rendered("report.txt", values),
+                    html=rendered("report.html", values),
+                    attachments=[Attachment(f"{notice.key}.pdf", "application/pdf", pdf)],
+                ),
+            )
+
+        ways[mail.name] = (send, seconds_for(mail))
+    folder = report.folder
+    if folder is not None:
+
+        async def write(notice: Notice) -> None:
+            _, pdf = await _made(report, notice, figures)
+            try:
+                with replacing(folder / f"{notice.key}.pdf") as file:
+                    file.write(pdf)
+            except OSError as error:
+                raise DeliveryError(f"cannot write to the folder: {error.strerror}") from None
+
+        ways[FOLDER] = (write, 0.0)
+    return ways
+
+
+async def _made(
+    report: Report, notice: Notice, figures: Database
+) -> tuple[Mapping[str, Any], bytes]:
+    """What the body says, and the PDF: of the same figures."""
+    week = Week.named(str(notice.period), report.timezone)
+    try:
+        read = await read_week(figures, report, week)
+        pdf = await asyncio.to_thread(render_report, read, title=report.title)
+    except (DatabaseError, ModuleNotFoundError) as error:
+        raise DeliveryError(str(error)) from None
+    return body_values(report, week, read), pdf

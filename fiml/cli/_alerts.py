@@ -1,0 +1,163 @@
+"""Commands about what is told without being asked: alerts and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from fiml.cli._connection import connected_settings, run_async
+from fiml.cli._console import out_console, printable, reporting
+from fiml.sessions.roles import Purpose
+from fiml.settings import Settings
+
+if TYPE_CHECKING:
+    from fiml.alerts.episodes import RuleState
+    from fiml.alerts.model import Rule
+    from fiml.alerts.notices import Undelivered
+
+__all__ = ["alerts", "reports"]
+
+_STYLES: Final = {
+    "holds": "bold red",
+    "unknown": "bold yellow",
+    "too few sessions": "dim",
+    "holds not": "green",
+}
+
+
+@click.command()
+@click.option(
+    "--evaluate", is_flag=True, help="Evaluate every rule now, and deliver what is to be told."
+)
+def alerts(*, evaluate: bool) -> None:
+    """Show the alert rules, what was found last, and what waits to be delivered.
+
+    The rules are in the file of SESSION_ANALYTICS_ALERTS_FILE. Exit code 1 where a rule could not
+    be evaluated or a notice not be delivered.
+    """
+    from fiml.alerts.evaluation import evaluate as run
+    from fiml.alerts.file import load
+
+    with connected_settings(Purpose.BUILDER if evaluate else Purpose.READER) as settings:
+        rules = load(settings).rules
+        if evaluate:
+            _log_to_stderr()
+            with reporting("Evaluating alert rules"):
+                evaluation = run_async(run(settings))
+            click.echo(
+                f"{evaluation.rules} rules evaluated: {len(evaluation.fired)} fired, "
+                f"{len(evaluation.over)} over, {len(evaluation.delivered)} notices delivered.",
+                err=True,
+            )
+        states, waiting = run_async(_look(settings))
+    _show(rules, states)
+    _show_waiting(waiting)
+    if any(state.state == "unknown" for state in states) or any(one.attempts for one in waiting):
+        click.get_current_context().exit(1)
+
+
+@click.command()
+@click.option("--send", is_flag=True, help="Send the reports that are due and were not sent.")
+def reports(*, send: bool) -> None:
+    """Show the weekly reports of the alert file, or send what is due.
+
+    A report is due on the Monday after its week, and is sent once, however often this runs.
+    Exit code 1 where one could not be delivered.
+    """
+    from fiml.alerts.file import load
+    from fiml.alerts.reports import send_reports
+
+    if not send:
+        for report in load(Settings.from_environment()).reports:
+            ways = [
+                *([report.channel] if report.channel else []),
+                *(["folder"] if report.folder else []),
+            ]
+            click.echo(
+                printable(
+                    f"{report.name}: {report.title}, Mondays at {report.at:%H:%M} "
+                    f"{report.timezone.key}, by {' and '.join(ways)}"
+                )
+            )
+        return
+    with connected_settings(Purpose.BUILDER) as settings, reporting("Sending reports"):
+        sent = run_async(send_reports(settings))
+    for name, week, channel in sent.delivered:
+        click.echo(f"{name}, {week}: sent by {channel}.")
+    for (name, channel), problem in sent.undelivered.items():
+        click.echo(printable(f"{name}: not sent by {channel}: {problem}"), err=True)
+    if not sent.delivered and sent.succeeded:
+        click.echo(f"{sent.reports} reports: nothing is due that was not sent.")
+    if not sent.succeeded:
+        click.get_current_context().exit(1)
+
+
+async def _look(settings: Settings) -> tuple[list[RuleState], list[Undelivered]]:
+    from fiml.alerts.episodes import rule_states
+    from fiml.alerts.notices import undelivered
+    from fiml.database import Database
+
+    async with Database(settings) as database:
+        states = await database.run(rule_states, is_repeatable=True)
+        waiting = await database.run(undelivered, is_repeatable=True)
+    return states, waiting
+
+
+def _log_to_stderr() -> None:
+    import logging
+
+    logger = logging.getLogger("fiml.alerts")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+def _show(rules: Sequence[Rule], states: Sequence[RuleState]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from fiml.alerts.wording import condition, number
+
+    if not rules:
+        click.echo("The file has no rules.")
+        return
+    known: Mapping[str, RuleState] = {state.rule_name: state for state in states}
+    table = Table(box=None, header_style="dim")
+    for heading in ("rule", "holds where", "state"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("figure", justify="right")
+    table.add_column("as of (UTC)")
+    for rule in rules:
+        state = known.get(rule.name)
+        told = Text("not evaluated yet", style="dim")
+        if state is not None:
+            told = Text(state.state, style=_STYLES.get(state.state, ""))
+            if state.fired_at is not None:
+                told.append(f", fired {state.fired_at:%Y-%m-%d %H:%M}", style="bold red")
+            if state.problem is not None:
+                told.append(f": {printable(state.problem)}")
+        table.add_row(
+            Text(f"{printable(rule.name)} ({rule.severity})"),
+            Text(printable(condition(rule))),
+            told,
+            "-" if state is None or state.value is None else number(state.value),
+            f"{state.evaluated_at:%Y-%m-%d %H:%M}" if state and state.evaluated_at else "-",
+        )
+    out_console().print(table)
+
+
+def _show_waiting(waiting: Sequence[Undelivered]) -> None:
+    for notice in waiting:
+        click.echo(
+            printable(
+                f"Not delivered yet: {notice.subject} ({notice.kind}) by {notice.channel}, "
+                f"{notice.attempts} attempts"
+                + (f", the last one: {notice.problem}" if notice.problem else "")
+                + f"; next from {notice.next_attempt_at:%Y-%m-%d %H:%M} UTC on."
+            ),
+            err=True,
+        )

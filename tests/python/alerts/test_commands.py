@@ -1,0 +1,106 @@
+"""The commands, called as a person calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from alerts.world import Connection, File, Receiver, add_sessions
+from click.testing import CliRunner, Result
+
+from fiml.cli import main
+from fiml.settings import Settings
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(settings: Settings) -> Run:
+    def invoke(*arguments: str) -> Result:
+        environment = {
+            "DATABASE_URL": settings.conninfo,
+            "SESSION_ANALYTICS_ALERTS_FILE": str(settings.alerts_file),
+            "COLUMNS": "160",
+        }
+        return CliRunner().invoke(main, arguments, env=environment)
+
+    return invoke
+
+
+def test_rules_are_shown_with_what_was_found(database: Connection, run: Run, file: File) -> None:
+    file.rule(minimum_sessions=5)
+    file.rule(name="[red]Quiet[/red]", figure="total_sessions", comparison="at_most", threshold=0)
+    before = run("alerts")
+    assert before.exit_code == 0
+    assert before.stdout.count("not evaluated yet") == 2
+    add_sessions(database, 10, abandoned=True)
+    evaluated = run("alerts", "--evaluate")
+    assert evaluated.exit_code == 0
+    assert "2 rules evaluated: 1 fired, 0 over, 1 notices delivered." in evaluated.stderr
+    assert '"event": "fired"' in evaluated.stderr
+    after = run("alerts")
+    assert after.exit_code == 0
+    told = " ".join(after.stdout.split())
+    assert "abandonment_rate above 0.3 over 1 day, of at least 5 sessions" in told
+    assert "holds, fired 20" in told
+    assert "[red]Quiet[/red] (warning) total_sessions at most 0 over 1 day holds not 10" in told
+
+
+def test_what_is_not_delivered_is_shown_and_doctor_finds_it(
+    database: Connection, run: Run, file: File, receiver: Receiver
+) -> None:
+    file.channels["hook"] = {"kind": "webhook", "url": receiver.url}
+    file.rule(channels=["hook"])
+    receiver.status = 500
+    add_sessions(database, 10, abandoned=True)
+    assert run("alerts", "--evaluate").exit_code == 1
+    shown = run("alerts")
+    assert shown.exit_code == 1
+    assert (
+        "Not delivered yet: High abandonment (fired) by hook, 1 attempts, the last one: answered "
+        "500; next from " in shown.stderr
+    )
+    found = " ".join(run("doctor").stdout.split())
+    assert "Undelivered notices: 1 could not be delivered yet" in found
+    assert "hook: answered 500." in found
+    receiver.status = 204
+    assert run("alerts", "--evaluate").exit_code == 0
+    assert "1 rules are evaluated." in " ".join(run("doctor").stdout.split())
+
+
+def test_doctor_finds_rules_that_are_not_evaluated(
+    database: Connection, run: Run, file: File
+) -> None:
+    file.rule()
+    run("alerts", "--evaluate")
+    database.execute("update analytics.alert_rules set evaluated_at = now() - interval '1 day'")
+    found = " ".join(run("doctor").stdout.split())
+    assert "Alert rules are not evaluated: The last time was 24 h ago" in found
+    database.execute("update analytics.alert_rules set state = 'unknown', problem = 'it broke'")
+    found = " ".join(run("doctor").stdout.split())
+    assert "1 of 1 rules; one of them: it broke." in found
+
+
+def test_a_wrong_file_is_a_sentence(run: Run, file: File) -> None:
+    file.rule(figure="sessions")
+    for command in (("alerts",), ("alerts", "--evaluate"), ("reports",), ("reports", "--send")):
+        refused = run(*command)
+        assert refused.exit_code == 1
+        assert refused.stdout == ""
+        told = refused.stderr.splitlines()[-1]
+        assert told.startswith(
+            "Error: alerts.yml line 1: rule 'High abandonment': figure is 'sessions'; expected"
+        )
+
+
+def test_reports_are_shown_and_sent(
+    database: Connection, run: Run, file: File, settings: Settings
+) -> None:
+    file.reports = [{"name": "weekly", "folder": ".", "timezone": "Europe/Athens"}]
+    file.write()
+    assert run("reports").stdout == (
+        "weekly: Weekly report, Mondays at 06:00 Europe/Athens, by folder\n"
+    )
+    assert run("reports", "--send").stdout.endswith(": sent by (folder).\n")
+    assert run("reports", "--send").stdout == "1 reports: nothing is due that was not sent.\n"
+    assert len(list(file.path.parent.glob("weekly.*.pdf"))) == 1
