@@ -29,6 +29,7 @@ _BAR_WIDTH: Final = 12
 _EIGHTHS: Final = "▏▎▍▌▋▊▉█"
 _LONGEST_NAME: Final = 24
 
+
 @click.command()
 @filter_options
 @window_options

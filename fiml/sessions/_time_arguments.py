@@ -84,19 +84,23 @@ def check_window(
 
 
 def _check_instant(value: object, name: str, zone: ZoneInfo) -> datetime:
-    moment = value
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            moment = None
-        if isinstance(moment, datetime) and moment.tzinfo is None:
-            moment = moment.replace(tzinfo=zone)
-    is_instant = isinstance(moment, datetime) and moment.tzinfo is not None
-    # Far from the ends of the calendar, where a window or a time zone would leave it.
-    if is_instant and _FIRST_YEAR <= moment.year <= _LAST_YEAR:  # type: ignore[union-attr]
-        return moment.astimezone(UTC)  # type: ignore[union-attr]
+    moment = _parsed(value, zone) if isinstance(value, str) else value
+    if (
+        isinstance(moment, datetime)
+        and moment.tzinfo is not None
+        # Far from the ends of the calendar, where a window or a time zone would leave it.
+        and _FIRST_YEAR <= moment.year <= _LAST_YEAR
+    ):
+        return moment.astimezone(UTC)
     raise InvalidArgumentError(
         f"{name} is {shown(value)}; expected a datetime with a time zone, or text such as "
         f"{_FORMS}, from {_FIRST_YEAR} to {_LAST_YEAR}"
     )
+
+
+def _parsed(text: str, zone: ZoneInfo) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=zone) if moment.tzinfo is None else moment

@@ -99,7 +99,7 @@ def divide(
     periods: list[Period] = []
     starts = _hours(since, zone) if grain is Grain.HOUR else _dates(since, grain, zone)
     for starts_at, ends_at in pairwise(starts):
-        if starts_at >= until:
+        if starts_at >= until or since >= until:
             break
         if len(periods) == MAX_PERIODS:
             raise InvalidArgumentError(
@@ -153,9 +153,7 @@ def _hours(since: datetime, zone: ZoneInfo) -> Iterator[datetime]:
 
 def _past_full_hour(moment: datetime, zone: ZoneInfo) -> timedelta:
     local = moment.astimezone(zone)
-    return timedelta(
-        minutes=local.minute, seconds=local.second, microseconds=local.microsecond
-    )
+    return timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
 
 
 def _offset(moment: datetime, zone: ZoneInfo) -> timedelta | None:

@@ -1,15 +1,16 @@
--- Figures of periods that lie side by side, such as the days of a month: what analytics.read_window does for one
--- window that ends now, for each of them. The figures of a period are those of the window that begins where it
--- begins, minus those of the window that begins where the next one does; rows that both have are not even read.
+-- Figures of periods that lie side by side, such as the days of a month: what analytics.read_window does for
+-- one window that ends now, for each of them. A period has the figures of the window that begins where it
+-- begins, minus those of the window that begins where the next one does; rows of both are not even read.
 
--- The parts of each period's answer, for the reader to add up, in one statement and so in one snapshot. Every row
--- counts `sign` times. The columns are those of analytics.read_window, and before them:
+-- The parts of each period's answer, for the reader to add up, in one statement and so in one snapshot. Every
+-- row counts `sign` times. The columns are those of analytics.read_window, and before them:
 --
 --   period    1 for what is dated in [boundaries[1], boundaries[2]), and so on
 --
--- A last boundary that is not before `as_of` is `as_of`, and the last period the open one: sessions that are active
--- count there, as part `active`, and `open_sessions` means nothing in another. Behind the horizon the platform has
--- whole days alone, and a user nothing: boundaries move to the beginning of their day, or to the horizon.
+-- A last boundary that is not before `as_of` is `as_of`, and the last period the open one: sessions that are
+-- active count there, as part `active`, and `open_sessions` means nothing in another. Behind the horizon the
+-- platform has whole days alone, and a user nothing: boundaries move to the beginning of their day, or to the
+-- horizon.
 --
 -- There is always a row `window`, of period 1. No row at all: the layer cannot answer.
 create function analytics.read_periods(

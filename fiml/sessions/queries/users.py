@@ -162,7 +162,7 @@ where clock.boundaries[clock.last_period + 1] >= clock.as_of and {is_light}
 
 
 def _questions(template: str) -> dict[tuple[bool, bool, bool], str]:
-    # A text for each kind of filter: "type is null or type = ..." loses its index in a generic plan.
+    # A text for each filter: "type is null or type = ..." loses its index in a generic plan.
     return {
         (by_type, may_be_heavy, counts_set_aside): template.format(
             fact_filter="facts.session_type = %(session_type)s::text" if by_type else "true",

@@ -58,6 +58,7 @@ def test_the_commands_are_these() -> None:
     assert list(main.commands) == [
         "demo",
         "stats",
+        "timeseries",
         "export",
         "doctor",
         "migrate",

@@ -156,9 +156,7 @@ def set_aside_between(
     session_type: str | None,
 ) -> int:
     """How many values of what is dated in `[start, end)` do not count."""
-    return sum(
-        map(set_aside_values, _window(source["metrics"], start, end, user_id, session_type))
-    )
+    return sum(map(set_aside_values, _window(source["metrics"], start, end, user_id, session_type)))
 
 
 def set_aside_values(row: dict[str, Any]) -> int:

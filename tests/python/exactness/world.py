@@ -36,6 +36,7 @@ from fiml.warehouse.fold import fold, fold_mart, open_window
 from fiml.warehouse.project import Mart
 
 WRITERS = 3
+EVERYBODY = {"user_id": None, "session_type": None}
 # A writer that would wait for another one's transaction is refused and rolls back: it is the same
 # thread that would have to end the other one.
 SETTINGS = (
@@ -431,14 +432,16 @@ class World:
         """Read a time series, and compare each period with the oracle; returns the answer.
 
         Args:
-            question: of `read_series`: `user_id`, `session_type`, `window`, `grain`, `zone`,
-                `as_of`.
+            question: of `read_series`: `window`, `grain`, `zone`, and perhaps `user_id`,
+                `session_type` and `as_of`.
         """
-        return self.loop.run_until_complete(self._check_series(question))
+        return self.loop.run_until_complete(self._check_series(EVERYBODY | question))
 
     def series(self, **question: Any) -> dict[str, Any]:
         """Read a time series without comparing, in no transaction."""
-        return self.loop.run_until_complete(read_series(self.reader, cache=self.cache, **question))
+        return self.loop.run_until_complete(
+            read_series(self.reader, cache=self.cache, **(EVERYBODY | question))
+        )
 
     async def _check(
         self, user_id: str | None, session_type: str | None, days: int, as_of: datetime | None
@@ -464,7 +467,7 @@ class World:
         found, source, now = await self._in_one_snapshot(partial(self._series, question))
         as_of = question.get("as_of") or now
         since, until = question["window"].bounds(as_of)
-        meant = {name: question.get(name) for name in ("user_id", "session_type")}
+        meant = {name: question[name] for name in EVERYBODY}
         answer: dict[str, Any] = {}
         for path, answer in found.items():
             meta = answer.pop("meta", None)
@@ -478,9 +481,7 @@ class World:
                 expected = expected_figures(source, epoch(start), epoch(end), **meant)
                 if not period["is_open"]:
                     expected["active_sessions"] = None
-                assert_same(
-                    {name: period[name] for name in period if name in expected}, expected
-                )
+                assert_same({name: period[name] for name in period if name in expected}, expected)
             if meta is not None:
                 assert meta["set_aside_values"] == set_aside_between(
                     source, epoch(since), epoch(until), **meant

@@ -13,11 +13,11 @@ from warehouse.application import leave_expired_sessions, record_metrics
 
 from fiml.database import Database
 from fiml.sessions.analytics import SessionAnalytics
-from fiml.sessions.reading import read_stats
 from fiml.sessions.archival import archive_expired
 from fiml.sessions.health import Severity, examine
 from fiml.sessions.maintenance import release_quarantined_sessions
 from fiml.sessions.models import QueryRecord, SessionType
+from fiml.sessions.reading import read_stats
 from fiml.sessions.roles import SETTINGS_OF_LOGINS, Purpose
 from fiml.sessions.store import SessionStore
 from fiml.warehouse.builds import build

@@ -22,8 +22,8 @@ from fiml.database import Database
 from fiml.errors import SchemaVersionError
 from fiml.sessions import migrations, queries
 from fiml.sessions.analytics import SessionAnalytics
-from fiml.sessions.reading import read_stats
 from fiml.sessions.migrations import MIGRATIONS, installed_version, migrate, uninstall
+from fiml.sessions.reading import read_stats
 from fiml.settings import Settings
 from fiml.warehouse.fold import fold, fold_statements, open_window
 from fiml.warehouse.project import Mart
