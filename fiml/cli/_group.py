@@ -25,8 +25,11 @@ _EXTRAS: Final = {
     "jwt": "mcp",
     "mcp": "mcp",
     "mcp_types": "mcp",
+    "jinja2": "web",
+    "markupsafe": "web",
     "starlette": "mcp",
     "uvicorn": "mcp",
+    "websockets": "web",
 }
 
 

@@ -66,6 +66,7 @@ def test_the_commands_are_these() -> None:
         "build",
         "fold",
         "reconcile",
+        "serve",
         "mcp",
         "dagster",
         "retention",

@@ -11,9 +11,9 @@ from fiml.network.listening import listener
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncIterator[str]:
+async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
     """Serve an application for as long as this lasts, and give its origin."""
-    with listener("127.0.0.1", 0) as sock:
+    with listener("127.0.0.1", port) as sock:
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[sock]))
