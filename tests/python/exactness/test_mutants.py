@@ -19,13 +19,15 @@ import psycopg
 import pytest
 from exactness import test_directed_cases as directed
 from exactness import test_open_sessions as open_sessions
+from exactness import test_series as series_cases
 from exactness import test_serving_cases as serving_cases
 from exactness.histories import MICROSECOND, NOON, STEPS
 from exactness.test_random_histories import play
 from exactness.world import World
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from fiml.sessions import reading, serving, windows
+from fiml.sessions import queries, reading, serving, windows
+from fiml.sessions.periods import Grain
 from fiml.sessions.queries import marts
 from fiml.warehouse import fold as fold_module
 from fiml.warehouse.project import Mart
@@ -36,7 +38,8 @@ class Mutant:
     """Replace `old` by `new` in one place.
 
     Attributes:
-        where: "reader", the statements that read marts; "models", all compiled SQL; "totals", that
+        where: "reader", the statements that read marts; "users", those that read periods of a user
+            from the source; "models", all compiled SQL; "totals", that
             of the serving layer; "fold", what folds it; a module; or a function of the database.
     """
 
@@ -247,6 +250,28 @@ SERVING = [
     ),
     Mutant("totals", "excluded.stamp", "folded.stamp"),
 ]
+READ_PERIODS = "analytics.read_periods(text,text,timestamptz[],timestamptz,boolean)"
+SERIES = [
+    Mutant(READ_PERIODS, "then sides.side else -sides.side end", "then 1 else -1 end"),
+    Mutant(READ_PERIODS, "sides.side * range.sign", "range.sign"),
+    Mutant(READ_PERIODS, "not is_open or boundary.period <= last_period", "true"),
+    Mutant(READ_PERIODS, "boundaries[last_period + 1] >= now_at", "boundaries[1] >= now_at"),
+    Mutant(READ_PERIODS, "and unseen.period between 1 and last_period", "and unseen.period > 0"),
+    Mutant(READ_PERIODS, "array_agg(cuts.bucket order", "array_agg(cuts.since order"),
+    Mutant(READ_PERIODS, "then date_trunc('day', boundary.since, 'UTC')", "then boundary.since"),
+    Mutant(READ_PERIODS, "unseen.sign * unseen.open_sessions", "0"),
+    Mutant(
+        READ_PERIODS,
+        "when wanted_key is null then layer.bucket_width",
+        "when true then layer.bucket_width",
+    ),
+    Mutant(
+        "reader", "least(greatest(days.first_midnight, days.horizon), days.until)", "days.until"
+    ),
+    Mutant("reader", "days.first_midnight < days.last_midnight", "true"),
+    Mutant("reader", "partition by parts.period", "partition by 1"),
+    Mutant("users", "facts.occurred_at >= clock.boundaries[1]", "true"),
+]
 PYTHON = [
     Mutant("fiml.sessions.serving", "leaders.limit and (", "False and ("),
     Mutant(
@@ -364,6 +389,28 @@ def cases_of_the_serving_layer(world: World) -> None:
     serving_cases.test_counts_too_large_for_one_entry_are_exact_at_every_level(world)
 
 
+def cases_of_time_series(world: World) -> None:
+    """The directed cases of periods."""
+    for zone in (series_cases.UTC_ZONE, series_cases.ATHENS):
+        for built in ("before", "after"):
+            world.clear()
+            series_cases.test_rows_around_every_boundary_are_counted_once(world, zone, built)
+    for is_built in (False, True):
+        world.clear()
+        series_cases.test_a_late_row_and_one_that_is_corrected_move_between_periods(world, is_built)
+    for case in (
+        series_cases.test_names_are_told_for_each_period,
+        series_cases.test_only_the_open_period_knows_who_is_active,
+        series_cases.test_a_heavy_user_s_periods_are_those_of_the_layer,
+        series_cases.test_several_boundaries_inside_of_one_bucket,
+        series_cases.test_windows_before_the_first_row_and_of_no_length,
+    ):
+        world.clear()
+        case(world)
+    world.clear()
+    series_cases.test_whole_days_stay_when_their_rows_go(world, Grain.DAY)
+
+
 def reset_database(world: World) -> None:
     """Make again what one of the cases takes away for good."""
     world.builder.execute(
@@ -396,6 +443,13 @@ def mutated(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.Mo
     mutant: Mutant = request.param
     if mutant.where == "reader":
         _mutate_reader(mutant, monkeypatch)
+    elif mutant.where == "users":
+        changed = {
+            kind: text.replace(mutant.old, mutant.new)
+            for kind, text in queries.USER_PERIODS.items()
+        }
+        assert changed != queries.USER_PERIODS
+        monkeypatch.setattr(queries, "USER_PERIODS", changed)
     elif mutant.where in {"models", "totals"}:
         _mutate_models(mutant, world)
     elif mutant.where.startswith("fiml."):
@@ -493,6 +547,12 @@ def test_a_seeded_mistake_in_the_serving_layer_is_found(mutated: World) -> None:
         random_cases(mutated)
 
 
+@pytest.mark.parametrize("mutated", spread(SERIES), indirect=True)
+def test_a_seeded_mistake_in_a_time_series_is_found(mutated: World) -> None:
+    with pytest.raises((AssertionError, psycopg.Error, IndexError)):
+        cases_of_time_series(mutated)
+
+
 @pytest.mark.parametrize("mutated", INCARNATION, ids=str, indirect=True)
 def test_a_cache_that_mistakes_a_copy_for_the_database_is_found(
     mutated: World, migrated_database: str, make_database: Callable[..., str]
@@ -511,3 +571,7 @@ def test_without_a_mistake_the_same_histories_pass(world: World) -> None:
 def test_without_a_mistake_the_same_cases_of_the_serving_layer_pass(world: World) -> None:
     cases_of_the_serving_layer(world)
     random_cases(world)
+
+
+def test_without_a_mistake_the_same_cases_of_time_series_pass(world: World) -> None:
+    cases_of_time_series(world)

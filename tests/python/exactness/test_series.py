@@ -33,24 +33,32 @@ def paths(world: World) -> set[str]:
     return {name.removeprefix("series of ") for name in world.paths}
 
 
-@pytest.mark.parametrize("is_built", [False, True])
+@pytest.mark.parametrize("built", ["never", "before", "after"])
 @pytest.mark.parametrize("zone", [UTC_ZONE, ATHENS, ZoneInfo("Asia/Kathmandu")])
 def test_rows_around_every_boundary_are_counted_once(
-    world: World, zone: ZoneInfo, is_built: bool
+    world: World, zone: ZoneInfo, built: str
 ) -> None:
+    """Folded, and unseen: a microsecond beside it, and nearer to another bucket's start."""
+    if built == "before":
+        world.build()
     for day in range(-3, 1):
         local = datetime(2026, 3, 29, tzinfo=zone) + timedelta(days=day)
-        for offset in (-MICROSECOND, timedelta(0), MICROSECOND):
+        for offset in (-MICROSECOND, timedelta(0), MICROSECOND, timedelta(minutes=4)):
             moment = local.astimezone(UTC) + offset
             add(world, metrics(moment, assets=[f"{day} {offset}"], user_id="bob"))
             world.insert_session(0, archived(moment, user_id="bob"))
-    if is_built:
+    if built == "after":
         world.build()
-    for grain in (Grain.HOUR, Grain.DAY):
-        for user_id in (None, "bob"):
+    for user_id in (None, "bob"):
+        for grain in (Grain.HOUR, Grain.DAY):
             periods = check(world, 3, grain, zone, user_id=user_id)
-            assert sum(period["total_sessions"] for period in periods) == 9
-    if is_built:
+            assert sum(period["total_sessions"] for period in periods) == 12
+        # Boundaries between those of the layer, and rows after the end.
+        for minutes in (1, 2, 3):
+            until = datetime(2026, 3, 28, tzinfo=zone).astimezone(UTC) + timedelta(minutes=minutes)
+            periods = check(world, 2, Grain.DAY, zone, user_id=user_id, until=until)
+            assert sum(period["total_sessions"] for period in periods) == 8
+    if built != "never":
         assert paths(world) == {"serving", "marts", "source"}
 
 
@@ -85,13 +93,27 @@ def test_a_late_row_and_one_that_is_corrected_move_between_periods(
     assert counts == [1, 1, 1, 0, 1, 2, 1, 1, 0]
 
 
+def test_names_are_told_for_each_period(world: World) -> None:
+    """More of them than an answer names, and others in each."""
+    for day in range(1, 4):
+        for number in range(14):
+            add(world, metrics(NOON - day * DAY, assets=[f"{day}{'xyz'[day - 1]}{number:02}"] * 2))
+    world.build()
+    for user_id in (None, "ann"):
+        periods = check(world, 3, Grain.DAY, user_id=user_id)
+        assert [len(period["top_assets"]) for period in periods] == [10, 10, 10, 0]
+
+
 def test_only_the_open_period_knows_who_is_active(world: World) -> None:
-    world.insert_session(0, session(NOON - HOUR, NOON + HOUR, user_id="ann"))
-    world.insert_session(0, session(NOON - HOUR, NOON - MICROSECOND, user_id="ann"))
-    world.insert_session(0, session(NOON - HOUR, None, user_id="ann"))
-    for is_built in (False, True):
-        if is_built:
+    for built in ("never", "before", "after"):
+        if built == "before":
+            world.write(0, "delete from sessions")
+        if built != "never":
             world.build()
+        if built != "after":
+            world.insert_session(0, session(NOON - HOUR, NOON + HOUR, user_id="ann"))
+            world.insert_session(0, session(NOON - HOUR, NOON - MICROSECOND, user_id="ann"))
+            world.insert_session(0, session(NOON - HOUR, None, user_id="ann"))
         for user_id in (None, "ann"):
             periods = check(world, 2, Grain.DAY, user_id=user_id)
             assert [period["active_sessions"] for period in periods] == [None, None, 1]

@@ -60,7 +60,6 @@ class KnownKeys:
 NAMES = [f"n{number:03}" for number in range(300)]
 CONNECTION = KnownKeys(*((number + 1, "asset", name) for number, name in enumerate(NAMES)))
 SUMS = {"sessions": 1}
-WINDOW = (None, None, 30)
 
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +68,7 @@ async def kept(counts: dict[str, int], cache: ServingCache | None = None) -> Fol
     rows = [
         (1, sent(e for name, n in counts.items() for e in entries_of(NAMES.index(name) + 1, n)))
     ]
-    found = await (cache or ServingCache()).folded(CONNECTION, WINDOW, "a", 1, SUMS, rows)  # type: ignore[arg-type]
+    found = await (cache or ServingCache()).folded(CONNECTION, "a", 1, SUMS, rows)  # type: ignore[arg-type]
     assert found is not None
     return found
 
@@ -191,7 +190,7 @@ async def test_equally_frequent_names_are_ordered_by_bytes_however_many_they_are
 async def test_one_kind_is_not_mistaken_for_another() -> None:
     connection = KnownKeys((1, "asset", "x"), (2, "tag", "x"), (3, "query_type", "x"))
     rows = [(1, sent([UNIT + 5, 2 * UNIT + 6, 3 * UNIT + 7]))]
-    found = await ServingCache().folded(connection, WINDOW, "a", 1, SUMS, rows)  # type: ignore[arg-type]
+    found = await ServingCache().folded(connection, "a", 1, SUMS, rows)  # type: ignore[arg-type]
     assert found is not None
     assert [
         found.all_with(kind, {}) for kind in ("asset", "tag", "query_type", "session_type")
@@ -222,7 +221,7 @@ async def test_keys_are_asked_for_when_a_vector_names_one_that_is_new_and_no_soo
 
     async def fold(*keys: int) -> FoldedCounts | None:
         rows = [(1, sent([key * UNIT + 1 for key in keys]))]
-        return await cache.folded(connection, WINDOW, "a", 1, SUMS, rows)  # type: ignore[arg-type]
+        return await cache.folded(connection, "a", 1, SUMS, rows)  # type: ignore[arg-type]
 
     assert await fold(1) is not None
     assert await fold(1) is not None
@@ -245,8 +244,9 @@ async def test_another_incarnation_s_keys_are_learned_anew_and_what_was_kept_is_
         connection = KnownKeys((1, "asset", name))
         for window in windows:
             rows = [(1, sent([UNIT + 1]))]
-            found = await cache.folded(connection, window, incarnation, 1, SUMS, rows)  # type: ignore[arg-type]
+            found = await cache.folded(connection, incarnation, 1, SUMS, rows)  # type: ignore[arg-type]
             assert found is not None
+            cache.keep(window, found)
             assert found.all_with("asset", {}) == [(name, 1)]
             assert cache.kept(window) is found
             if window == windows[0]:
@@ -257,7 +257,9 @@ async def test_another_incarnation_s_keys_are_learned_anew_and_what_was_kept_is_
 async def test_the_windows_asked_for_last_are_kept_and_no_more_of_them() -> None:
     cache = ServingCache()
     for days in range(1, 301):
-        await cache.folded(CONNECTION, (None, None, days), "a", days, SUMS, [])  # type: ignore[arg-type]
+        kept = await cache.folded(CONNECTION, "a", days, SUMS, [])  # type: ignore[arg-type]
+        assert kept is not None
+        cache.keep((None, None, days), kept)
     assert cache.kept((None, None, 44)) is None
     found = cache.kept((None, None, 45))
     assert found is not None
