@@ -76,6 +76,10 @@ serve: SERVE_ARGS ?= --demo-traffic
 serve: install ## the page on the local database, with sample sessions that come in
 	@$(BIN)/session-analytics serve --insecure-local $(SERVE_ARGS)
 
+.PHONY: picture
+picture: install ## photograph the page for the README (needs Chromium)
+	@PICTURE=write $(BIN)/python -m pytest -q -m long tests/python/web/test_picture.py
+
 .PHONY: dagster
 dagster: install ## the orchestration's web interface on the local database
 	@$(BIN)/session-analytics dagster

@@ -24,7 +24,7 @@ from fiml.web.api import json_response
 from fiml.web.filters import PARAMETERS, Filters
 from fiml.web.gate import Caller
 from fiml.web.hub import Failure, Subscription
-from fiml.web.pages import TIMEZONE_COOKIE, parts_of
+from fiml.web.pages import filters_of, parts_of
 from fiml.web.refusals import Refusal, refusal_of
 from fiml.web.service import Service
 from fiml.web.views import View
@@ -43,13 +43,13 @@ Render = Callable[[View, Filters], dict[str, Any]]
 def live_routes(service: Service, send_seconds: float = _SECONDS_TO_SEND) -> list[WebSocketRoute]:
     """`/live` for the page, `/api/live` for programs."""
 
-    def route(path: str, render: Render) -> WebSocketRoute:
+    def route(path: str, renderer: Callable[[], Render]) -> WebSocketRoute:
         async def endpoint(websocket: WebSocket) -> None:
-            await _serve(websocket, service, path, render, send_seconds)
+            await _serve(websocket, service, path, renderer(), send_seconds)
 
         return WebSocketRoute(path, endpoint)
 
-    return [route("/live", _as_parts), route("/api/live", _as_figures)]
+    return [route("/live", _Parts), route("/api/live", lambda: _as_figures)]
 
 
 async def _serve(
@@ -67,9 +67,8 @@ async def _serve(
     with suppress(WebSocketDisconnect):
         try:
             query, as_of = await _first_message(websocket)
-            zone = websocket.cookies.get(TIMEZONE_COOKIE, "UTC")
             pairs = parse_qsl(query, keep_blank_values=True)
-            filters = Filters.of(pairs, zone if "timezone" not in query else "UTC")
+            filters = filters_of(pairs, websocket)
             with service.gate.call(caller, path, dict(pairs), PARAMETERS) as call:
                 subject = filters.about(call.user_id(filters.subject.user_id))
             with (
@@ -161,5 +160,14 @@ def _as_figures(view: View, _filters: Filters) -> dict[str, Any]:
     return {"as_of": view.as_of.isoformat(), "stats": view.stats, "timeseries": view.series}
 
 
-def _as_parts(view: View, filters: Filters) -> dict[str, Any]:
-    return {"as_of": view.as_of.isoformat(), "html": parts_of(view, filters)}
+class _Parts:
+    """The parts of one page that are not as they were when they were sent last."""
+
+    def __init__(self) -> None:
+        self._sent: dict[str, str] = {}
+
+    def __call__(self, view: View, filters: Filters) -> dict[str, Any]:
+        parts = parts_of(view, filters)
+        changed = {name: text for name, text in parts.items() if self._sent.get(name) != text}
+        self._sent = parts
+        return {"as_of": view.as_of.isoformat(), "html": changed}

@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
@@ -24,10 +24,10 @@ from fiml.web.refusals import Refusal, refusal_of
 from fiml.web.service import Service
 from fiml.web.views import View
 
-__all__ = ["TIMEZONE_COOKIE", "page_routes", "parts_of"]
+__all__ = ["filters_of", "page_routes", "parts_of"]
 
 # What the browser says of its time zone, for addresses that name none.
-TIMEZONE_COOKIE: Final = "timezone"
+_TIMEZONE_COOKIE: Final = "timezone"
 _PARTS: Final = ("freshness", "notice", "tiles", "chart", "lists", "state")
 _LONGEST_FORM: Final = 32_768
 # Browsers drop a longer cookie without a word.
@@ -50,8 +50,24 @@ def _environment() -> Environment:
 
 def parts_of(view: View, filters: Filters) -> dict[str, str]:
     """What of the page changes with the figures, by the id of its element."""
-    page = present(view, filters)
-    return {name: _render(f"{name}.html", {"page": page}) for name in _PARTS}
+    address = filters.address()
+    if address not in view.written:
+        page = present(view, filters)
+        view.written[address] = {name: _render(f"{name}.html", {"page": page}) for name in _PARTS}
+    return view.written[address]
+
+
+def filters_of(pairs: list[tuple[str, str]], connection: HTTPConnection) -> Filters:
+    """The filters of an address; its time zone, where it names none, is the browser's.
+
+    Raises:
+        InvalidArgumentError: one of the parameters is unknown, doubled or malformed.
+    """
+    try:
+        return Filters.of(pairs, connection.cookies.get(_TIMEZONE_COOKIE, "UTC"))
+    except InvalidArgumentError:
+        # A cookie may hold anything; what is wrong with the address is told.
+        return Filters.of(pairs)
 
 
 def page_routes(service: Service) -> list[Route]:
@@ -64,9 +80,8 @@ def page_routes(service: Service) -> list[Route]:
         except AuthenticationError as error:
             return _login(request, refusal_of(error), is_first=not _has_cookie(request))
         pairs = request.query_params.multi_items()
-        default_zone = request.cookies.get(TIMEZONE_COOKIE, "UTC")
         try:
-            filters = _filters(pairs, default_zone)
+            filters = filters_of(pairs, request)
         except InvalidArgumentError as error:
             return _problem(Filters.of([]), caller, refusal_of(error))
         try:
@@ -124,14 +139,6 @@ def page_routes(service: Service) -> list[Route]:
         Route("/api", api),
         Route("/static/{digest}/{name}", _static),
     ]
-
-
-def _filters(pairs: list[tuple[str, str]], default_zone: str) -> Filters:
-    try:
-        return Filters.of(pairs, default_zone)
-    except InvalidArgumentError:
-        # A cookie may hold anything; what is wrong with the address is told.
-        return Filters.of(pairs)
 
 
 def _page(form: FilterForm, caller: Caller, page: Page | None, problem: Refusal | None) -> Response:

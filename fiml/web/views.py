@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, LiteralString
 
@@ -89,6 +89,7 @@ class View:
         series_before: of the window before.
         marts: how far each is.
         unseen: changes that are not folded yet, `_UNSEEN_AT_MOST` at most.
+        written: what was made of it for one page, for all others that show the same.
     """
 
     subject: Subject
@@ -102,6 +103,7 @@ class View:
     series_before: dict[str, Any]
     marts: list[MartState]
     unseen: int
+    written: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
 
 
 async def read_view(connection: Connection, subject: Subject, cache: ServingCache) -> View:

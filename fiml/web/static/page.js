@@ -3,6 +3,7 @@
 // was written by the server.
 
 const RECONNECT_MS = [500, 1000, 2000, 4000, 8000, 15000];
+const RETRY_MS = 5000;
 const SESSION_ENDED = 4401;
 
 const view = () => document.getElementById("view");
@@ -59,7 +60,8 @@ async function load(address, isNew) {
   try {
     response = await fetch(address, { headers: { Accept: "text/html" } });
   } catch {
-    location.assign(address);
+    if (isNew) location.assign(address);
+    else timer = setTimeout(() => load(address, false), RETRY_MS);
     return;
   }
   if (response.status === 401) {
@@ -122,6 +124,7 @@ function connect() {
     socket.onclose = null;
     socket.close();
   }
+  if ("retry" in view().dataset) timer = setTimeout(() => load(location.pathname + location.search, false), RETRY_MS);
   if (!view().dataset.asOf) return;
   const mine = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live`);
   socket = mine;

@@ -236,3 +236,58 @@ async def test_what_is_not_there_is_not_found(settings: Settings, serve: Serve) 
         assert (await http.post("/api/stats")).status_code == 405
         # A GET would open a stream that nothing ever comes over.
         assert (await http.get("/mcp")).status_code == 405
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/?since=2200-01-01",
+        "/?since=2200-01-01&until=2200-02-01",
+        "/?until=1980-01-01",
+        "/?days=3650",
+        "/?hours=1",
+        "/?hours=1&grain=month",
+        "/?days=1&timezone=Asia/Kathmandu",
+        "/?user=&type=&days=",
+        "/?since=2026-01-31&through=2026-01-31",
+    ],
+)
+async def test_every_window_that_the_library_takes_has_a_page(
+    settings: Settings, serve: Serve, address: str
+) -> None:
+    async with serve(settings) as origin, client(origin) as http:
+        response = await http.get(address)
+    assert response.status_code == 200, response.text
+    assert "as of <time" in response.text
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("/?days=0", "days is 0; expected an integer from 1 to 3650."),
+        ("/?figure=user_id", "figure is &#39;user_id&#39;; expected one of total_sessions, "),
+        ("/?through=soon", "through is &#39;soon&#39;; expected a date, such as 2026-03-29."),
+        (
+            "/?until=2026-01-01&through=2026-01-01",
+            "until and through are both there; expected one of them.",
+        ),
+        ("/?nonsense=1", "Unknown parameter &#39;nonsense&#39;; the parameters are user, type, "),
+    ],
+)
+async def test_a_wrong_address_is_told_in_the_page(
+    settings: Settings, serve: Serve, address: str, message: str
+) -> None:
+    async with serve(settings) as origin, client(origin) as http:
+        response = await http.get(address)
+    assert response.status_code == 400
+    assert message in response.text
+    assert "<data" not in response.text
+
+
+async def test_a_time_zone_cookie_that_is_none_spoils_no_page(
+    settings: Settings, serve: Serve
+) -> None:
+    async with serve(settings) as origin, client(origin) as http:
+        for zone, shown_zone in (("Mars/Olympus", "UTC"), ("Europe/Athens", "Europe/Athens")):
+            page = await http.get("/", headers={"Cookie": f"timezone={zone}"})
+            assert f'data-zone="{shown_zone}"' in page.text

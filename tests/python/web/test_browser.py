@@ -354,6 +354,18 @@ async def test_it_goes_on_after_the_server_was_away(
         assert await tab.value("window.isTheSamePage") is True
 
 
+async def test_a_page_that_found_no_database_shows_it_when_it_is_there(
+    settings: Settings, serve: Serve, tab: Tab
+) -> None:
+    gone = replace(settings, conninfo="postgresql://x:y@127.0.0.1:1/no", timeout_seconds=2)
+    async with serve(gone) as origin:
+        await tab.goto(origin)
+        told = await tab.value("document.querySelector('[role=alert]').innerText")
+        assert told.startswith("The session database cannot be reached.")
+    async with serve(settings, port=int(origin.rpartition(":")[2])):
+        await tab.until(IS_LIVE)
+
+
 async def test_a_person_signs_in_with_a_token_that_no_script_and_no_address_holds(
     guarded: Settings, serve: Serve, issuer: Issuer, tab: Tab
 ) -> None:

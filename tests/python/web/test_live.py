@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from starlette.types import Message
+from starlette.websockets import WebSocketDisconnect
 from web.conftest import ONE_MORE, Serve, add_session, client, shown
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -23,7 +25,9 @@ from fiml.settings import Settings
 from fiml.warehouse.notices import CHANNEL
 from fiml.web.changes import ChangeWatch
 from fiml.web.filters import Filters, Subject
+from fiml.web.gate import Caller
 from fiml.web.hub import Failure, Hub, Subscription
+from fiml.web.live import _keep_sending
 from fiml.web.service import Views
 from fiml.web.views import View
 
@@ -197,7 +201,7 @@ async def test_a_page_that_comes_back_is_told_what_it_missed_and_nothing_else(
             assert message["as_of"] > held["as_of"]
 
 
-async def test_a_client_that_reads_nothing_holds_up_nobody_and_is_let_go(
+async def test_a_client_that_reads_nothing_holds_up_nobody(
     settings: Settings, serve: Serve
 ) -> None:
     async with serve(settings) as origin, looking(origin) as watcher:
@@ -227,6 +231,29 @@ def _silent_client(origin: str) -> socket.socket:
         b"\x81\x94\0\0\0\0" + b'{"query":"days=365"}'
     )
     return connection
+
+
+async def test_who_takes_nothing_for_too_long_is_let_go() -> None:
+    class Silent:
+        async def send_text(self, _text: str) -> None:
+            await asyncio.Event().wait()
+
+        async def receive(self) -> Message:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    subscription = Subscription(None)
+    subscription.put(Failure("gone"))
+    with pytest.raises(WebSocketDisconnect):
+        await _keep_sending(
+            Silent(),  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+            Caller(None),
+            Filters.of([]),
+            subscription,
+            lambda _view, _filters: {},
+            0.01,
+        )
 
 
 async def test_of_what_is_not_fetched_the_latest_stays() -> None:
