@@ -92,6 +92,10 @@ test: lint ## lint and all tests that take seconds
 test-long: install ## all tests, with more and larger random cases
 	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest $(PYTEST_ARGS) -m "long or not long"
 
+.PHONY: docs
+docs: install ## write docs/marts.md, and dbt's pages: target/docs/index.html
+	@$(BIN)/python -m fiml.warehouse.documentation
+
 # For example CAMPAIGN_ARGS="server-killed --minutes 30"; `make campaigns CAMPAIGN_ARGS=--help` lists them all.
 .PHONY: campaigns
 campaigns: install ## crash, kill and crowd everything, for hours; goes on where it stopped

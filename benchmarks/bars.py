@@ -113,9 +113,18 @@ def _growth(results: Mapping[Scale, Results]) -> Iterator[Verdict]:
                 2.5,
                 max(grown),
             )
+    in_turns = dict(_sections(results, "windows"))
     for scale in scales:
         ratios = _ratios(results[scale], ("platform", "type"))
         days = sorted({key[1] for key in ratios})
+        if scale in in_turns:
+            # Without what the machine did between one cell and the next.
+            ratios = {
+                (row["scope"], number): window["ratio"]
+                for row in in_turns[scale]
+                for number, window in zip(row["days"], row["windows"], strict=True)
+            }
+            days = sorted({key[1] for key in ratios})
         grown = [
             ratios[scope, days[-1]] / ratios[scope, days[0]]
             for scope in ("platform", "type")

@@ -29,6 +29,7 @@ __all__ = ["SECTIONS", "run"]
 # reader looks row by row.
 SECTIONS: Final = (
     "reads",
+    "windows",
     "disk",
     "process",
     "callers",
@@ -39,7 +40,7 @@ SECTIONS: Final = (
     "archival",
     "rebuild",
 )
-_READING: Final = frozenset(SECTIONS[:4])
+_READING: Final = frozenset(SECTIONS[:5])
 
 # Longer than any contender's answer: no deadline is measured here.
 _TIMEOUT_SECONDS: Final = 600.0

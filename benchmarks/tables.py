@@ -106,6 +106,27 @@ def _reads(reads: Mapping[str, Any]) -> Sequence[Table]:
     return tables
 
 
+def _windows(windows: Sequence[Mapping[str, Any]]) -> Sequence[Table]:
+    if not windows:
+        return []
+    days = windows[0]["days"]
+    return [
+        Table(
+            "Windows in turns (median ms (p95), x the shortest)",
+            ("the reader", *(f"{number} day{'s' * (number > 1)}" for number in days)),
+            tuple(
+                (_SCOPES[row["scope"]], *(_windowed(window) for window in row["windows"]))
+                for row in windows
+            ),
+        )
+    ]
+
+
+def _windowed(window: Mapping[str, Any]) -> str:
+    ms, p95 = milliseconds(window["median_ms"]), milliseconds(window["p95_ms"])
+    return f"{ms} ({p95}), {window['ratio']:.2f} x"
+
+
 def _load(load: Mapping[str, Any]) -> Sequence[Table]:
     return _facts("History")(load)
 
@@ -264,6 +285,7 @@ def _live(live: Mapping[str, Any]) -> Sequence[Table]:
 _MAKERS: Final[dict[str, Callable[[Any], Sequence[Table]]]] = {
     "load": _load,
     "reads": _reads,
+    "windows": _windows,
     "disk": _disk,
     "process": _process,
     "callers": _callers,

@@ -54,6 +54,11 @@ select
 """
 
 
+# Behind a pooler that shares connections by transaction a session is others', too: it is told what
+# a pooler keeps for each client, and nothing that others would get.
+_CONFIGURE_SHARED: Final = "select set_config('TimeZone', 'UTC', false)"
+
+
 class Database:
     """A pool of connections to one migrated database.
 
@@ -75,8 +80,12 @@ class Database:
                 f"settings is of type {type(settings).__name__}; expected Settings"
             )
         self._pool: AsyncConnectionPool[Connection] | None = None
+        # Why the last attempt to connect failed; None after one that did not.
+        self._refusal: str | None = None
+        self._is_pooled = False
         self._connections_in_use = 0
-        self._abandoned: set[asyncio.Task[Any]] = set()
+        # What goes on without anybody who waits for it.
+        self._behind: set[asyncio.Future[Any]] = set()
 
     async def open(self) -> None:
         """Connect, and check that the database is at this package's version.
@@ -104,7 +113,13 @@ class Database:
             # The pauses between attempts double until this: a server that is back is found soon,
             # however long it was away.
             reconnect_timeout=timeout,
-            kwargs={"autocommit": True, "prepare_threshold": 0},
+            # A statement that was prepared is of one session, and behind a pooler the next call may
+            # have another, with another statement under that name.
+            kwargs={
+                "autocommit": True,
+                "prepare_threshold": None if self._is_pooled else 0,
+            },
+            connection_class=_telling(self._remember_refusal),
             configure=self._configure,
             name="session-analytics",
         )
@@ -114,8 +129,8 @@ class Database:
     async def close(self) -> None:
         """Close every connection; calls under way are cancelled."""
         pool, self._pool = self._pool, None
-        if self._abandoned:
-            await asyncio.wait(self._abandoned, timeout=self.settings.timeout_seconds)
+        if self._behind:
+            await asyncio.wait(self._behind, timeout=self.settings.timeout_seconds)
         if pool is not None:
             await pool.close()
 
@@ -170,12 +185,15 @@ class Database:
         # Cancelling a statement may need seconds where the server does not answer: the caller,
         # whose deadline has passed, does not wait for that.
         task.cancel()
-        if isinstance(task, asyncio.Task):
-            self._abandoned.add(task)
-            task.add_done_callback(self._forget)
+        self._keep(task)
 
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._abandoned.discard(task)
+    def _keep(self, task: asyncio.Future[Any]) -> None:
+        # The loop itself keeps no task that nobody waits for.
+        self._behind.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Future[Any]) -> None:
+        self._behind.discard(task)
         if not task.cancelled():
             task.exception()
 
@@ -214,17 +232,29 @@ class Database:
                     f"all {self.settings.pool_size} connections were in use for {seconds:g} s; "
                     "raise SESSION_ANALYTICS_POOL_SIZE or call less at once"
                 ) from error
+            why = f": {self._refusal}" if self._refusal else ""
             raise DatabaseUnavailableError(
-                f"no connection to the database within {seconds:g} s"
+                f"no connection to the database within {seconds:g} s{why}"
             ) from error
         self._connections_in_use += 1
         try:
             yield connection
         finally:
             self._connections_in_use -= 1
-            await pool.putconn(connection)
+            # Out of reach of a cancellation, which would lose the connection while it waits for
+            # the pool's lock.
+            returning = asyncio.ensure_future(pool.putconn(connection))
+            self._keep(returning)
+            await asyncio.shield(returning)
+
+    def _remember_refusal(self, error: psycopg.Error) -> None:
+        self._refusal = _first_line(error)
 
     async def _configure(self, connection: Connection) -> None:
+        self._refusal = None
+        if self._is_pooled:
+            await connection.execute(_CONFIGURE_SHARED)
+            return
         timeout_ms = str(int(self.settings.timeout_seconds * 1000))
         await connection.execute(
             _CONFIGURE, {"timeout_ms": timeout_ms, "idle_ms": str(2 * int(timeout_ms))}
@@ -236,23 +266,40 @@ class Database:
                 conninfo, autocommit=True
             ) as connection:
                 cursor = await connection.execute(
-                    "select max(version), (select source_schema from analytics.settings) "
-                    "from analytics.migrations"
+                    "select max(version), (select source_schema from analytics.settings), "
+                    "pg_backend_pid() from analytics.migrations"
                 )
                 row = await cursor.fetchone()
+                # A pooler tells clients a number of its own, for their cancellations.
+                self._is_pooled = row is not None and row[2] != connection.info.backend_pid
         except _NOT_INSTALLED:
             row = None
         except psycopg.OperationalError as error:
             raise DatabaseUnavailableError(f"cannot connect: {_first_line(error)}") from error
         except psycopg.Error as error:
             raise typed_error(error) from error
-        version, source_schema = row or (None, None)
+        version, source_schema, _ = row or (None, None, None)
         require_current_version(version or 0)
         if source_schema != self.settings.source_schema:
             raise SchemaVersionError(
                 f"the database was installed for source schema {source_schema!r}, "
                 f"not {self.settings.source_schema!r}; set SESSION_ANALYTICS_SOURCE_SCHEMA to it"
             )
+
+
+def _telling(tell: Callable[[psycopg.Error], None]) -> type[Connection]:
+    """Connections that say why they cannot be made: a pool keeps that to its log, and tries on."""
+
+    class Telling(psycopg.AsyncConnection[tuple[Any, ...]]):
+        @classmethod
+        async def connect(cls, *args: Any, **kwargs: Any) -> Self:
+            try:
+                return await super().connect(*args, **kwargs)
+            except psycopg.Error as error:
+                tell(error)
+                raise
+
+    return Telling
 
 
 def typed_error(error: psycopg.Error) -> SessionAnalyticsError:

@@ -19,3 +19,17 @@
             and {{ mart }}.activity_date < (days.ends_before at time zone 'UTC')::date
     )
 {%- endmacro %}
+
+{#- Whether a mart holds all that the source does: then what is live and what is folded can be compared. -#}
+{% macro has_folded_everything(mart) -%}
+    exists (
+        select from analytics.mart_states
+        where
+            mart_states.mart = '{{ mart.identifier }}'
+            and mart_states.watermark is not null
+            and not exists (
+                select from {{ source("change_feed", "session_changes") }} as session_changes
+                where analytics.is_unseen(session_changes.xid, mart_states.watermark)
+            )
+    )
+{%- endmacro %}

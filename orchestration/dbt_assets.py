@@ -38,8 +38,9 @@ _FAIL_AFTER = timedelta(hours=24)
 _RETRIES = 2
 _RETRY_SECONDS = 10
 
-# Reconciliation is a check of its own (reconciliation.py), which names the days.
-_EXCLUDED = "tag:reconciliation"
+# Reconciliation is a check of its own (reconciliation.py), which names the days. What follows from
+# how a view is made is tested where the SQL is changed.
+_EXCLUDED = "tag:reconciliation tag:by_construction"
 
 
 class MartTranslator(DagsterDbtTranslator):

@@ -69,7 +69,7 @@ def build(
         from_scratch: make every mart again from the source rows, in place: readers see the old rows
             until the new ones are there.
         on_line: receives a line for each model that was built and each test that failed.
-        with_unit_tests: run the models' unit tests too, which need no data.
+        with_unit_tests: run the tests of the SQL itself too, unit tests first of all.
 
     Raises:
         BuildError: dbt could not run, or a model or test failed; the message names them.
@@ -117,12 +117,12 @@ def build(
 def build_command(*, from_scratch: bool = False, with_unit_tests: bool = False) -> list[str]:
     """dbt's command and its selection.
 
-    Unit tests say something about the SQL and nothing about the data: they run where the SQL is
-    changed, not with every build.
+    Unit tests, and tests of what follows from how a view is made, say something about the SQL and
+    nothing about the data: they run where the SQL is changed, not with every build.
     """
     command = ["build"]
     if not with_unit_tests:
-        command += ["--exclude-resource-type", "unit_test"]
+        command += ["--exclude-resource-type", "unit_test", "--exclude", "tag:by_construction"]
     if from_scratch:
         command += ["--full-refresh"]
     return command

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
 from types import FrameType
@@ -229,11 +229,17 @@ class Folder:
         pass it by on a connection of their own.
         """
         if len(names) < _FEWEST_FOR_TWO:
-            return frozenset().union(*(self._fold_one_large(connection, name) for name in names))
+            return self._fold_in_turn(connection, names)
         # Both would, and the one that comes second would wait for all of the first.
         connection.execute("select analytics.assign_missing_user_keys()")
         first, *others = sorted(names, key=lambda name: (name != _SERVING, name))
-        with _connect(self._settings) as other, ThreadPoolExecutor(1) as thread:
+        with ExitStack() as stack:
+            try:
+                other = stack.enter_context(_connect(self._settings))
+            except psycopg.OperationalError:
+                # A server that has no second one to give: one after the other.
+                return self._fold_in_turn(connection, names)
+            thread = stack.enter_context(ThreadPoolExecutor(1))
             try:
                 beside = [thread.submit(self._fold_one_large, other, name) for name in others]
                 folded = self._fold_one_large(connection, first)
@@ -242,6 +248,11 @@ class Folder:
                 thread.shutdown(wait=False, cancel_futures=True)
                 other.cancel_safe(timeout=_SECONDS_TO_END)
                 raise
+
+    def _fold_in_turn(
+        self, connection: psycopg.Connection[Any], names: list[str]
+    ) -> frozenset[str]:
+        return frozenset().union(*(self._fold_one_large(connection, name) for name in names))
 
     def _fold_one_large(self, connection: psycopg.Connection[Any], name: str) -> frozenset[str]:
         def fold() -> frozenset[str]:

@@ -1,7 +1,7 @@
 """The notification that new rows were found, for whoever shows figures as they change.
 
 Sent by whoever folds, and by no trigger: of transactions that notify, PostgreSQL lets one commit at
-a time, in all databases of a server (docs/decisions/0010-live-updates.md has the figures).
+a time, in all databases of a server (docs/decisions/0011-live-updates.md has the figures).
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from fiml.settings import Settings
 from fiml.warehouse._dbt import Event, check_project, dbt_arguments, dbt_environment, run_dbt
 
 __all__ = [
+    "ANY_DATABASE",
     "CompiledProject",
     "Mart",
     "Reconciliation",
@@ -37,7 +38,7 @@ __all__ = [
 _SOURCES: Final = ("models", "macros", "tests/dbt")
 _RECONCILIATION: Final = "reconciliation"
 # dbt writes the database into every relation's name. This one stands for all of them, and goes.
-_ANY_DATABASE: Final = "session_analytics_any_database"
+ANY_DATABASE: Final = "session_analytics_any_database"
 # Compiled versions that are kept: other branches, other source schemas.
 _KEPT_VERSIONS: Final = 8
 _MANIFEST: Final = ".manifest.json"
@@ -234,7 +235,7 @@ def _locked(path: Path) -> Iterator[None]:
 def _compile(settings: Settings, target: Path) -> dict[str, Any]:
     # Nothing of the caller's connection: the text must not depend on it, nor dbt's parsed state.
     somewhere = Settings(
-        conninfo=f"host=127.0.0.1 port=1 user=nobody dbname={_ANY_DATABASE}",
+        conninfo=f"host=127.0.0.1 port=1 user=nobody dbname={ANY_DATABASE}",
         source_schema=settings.source_schema,
         project_dir=settings.project_dir,
     )
@@ -321,7 +322,7 @@ def _views(models: list[dict[str, Any]]) -> Iterator[View]:
 
 
 def _for_any_database(compiled_code: str) -> str:
-    code = compiled_code.replace(f'"{_ANY_DATABASE}".', "").strip()
-    if _ANY_DATABASE in code:
+    code = compiled_code.replace(f'"{ANY_DATABASE}".', "").strip()
+    if ANY_DATABASE in code:
         raise BuildError("a model's SQL names its database elsewhere than before a relation")
     return code

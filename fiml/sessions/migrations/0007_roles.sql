@@ -1,5 +1,5 @@
 -- Who may do what. Roles belong to the cluster and are made, where that is allowed, by
--- fiml/sessions/roles.py; here is what each of them is given in this database, and that nobody else has
+-- fiml/sessions/roles/; here is what each of them is given in this database, and that nobody else has
 -- anything.
 
 create table analytics.roles (
@@ -34,7 +34,7 @@ from (
     values
     ('app', 'schema', array['usage'], array['analytics']),
     ('builder', 'schema', array['usage'], array['analytics', 'marts', 'serving']),
-    -- dbt makes the view fct_sessions, and makes it again where its text changed.
+    -- dbt makes the views, and makes one again where its text changed.
     ('builder', 'schema', array['create'], array['marts']),
     ('reader', 'schema', array['usage'], array['analytics', 'marts', 'serving']),
     ('bi', 'schema', array['usage'], array['marts']),
@@ -155,7 +155,7 @@ from (
         array['builder', 'reader'],
         array[
             'analytics.horizon', 'analytics.system_identifier', 'analytics.is_unseen',
-            'analytics.read_window', 'serving.start_of', 'serving.nearest_start', 'serving.before',
+            'analytics.read_window', 'analytics.read_periods', 'serving.start_of', 'serving.nearest_start', 'serving.before',
             'serving.window_ranges', 'serving.outside_of_buckets', 'serving.outside_facts'
         ]
     ),
@@ -244,7 +244,7 @@ create function analytics.open_marts(grantee text) returns void
 language plpgsql security definer set search_path from current
 as $$ begin perform analytics.grant_privileges('bi', grantee); end $$;
 comment on function analytics.open_marts is
-'Lets a role read the marts: all of them but the view fct_sessions, which is its builder''s to open.';
+'Lets a role read the marts: the tables among them; the views are their builders'' to open.';
 
 -- Descriptions are comments, and only the owner of a table may comment on it.
 create function analytics.describe(relation regclass, description text, column_descriptions jsonb)

@@ -45,16 +45,36 @@
 {%- endtest %}
 
 {#-
+  dbt's test of the same name, for marts that are folded one after the other: the dimensions know what `whole`
+  has folded, so a mart is compared at the same window, and a live view while `whole` has folded everything.
+  `condition` says which rows of a live view. The dimensions are made of `whole`, and has_a_day_in is tried by each
+  build: a scheduled one leaves this out.
+-#}
+{% test relationships(model, column_name, to, field, whole, condition=none) -%}
+    {{- config(tags=["by_construction"]) }}
+    select facts.{{ column_name }}
+    from {{ model }} as facts
+    left join {{ to }} as dimension on facts.{{ column_name }} = dimension.{{ field }}
+    where
+        dimension.{{ field }} is null
+        {% if condition -%}
+        and {{ condition }}
+        and {{ has_folded_everything(whole) }}
+        {%- else -%}
+        and {{ at_equal_windows(model, whole) }}
+        {%- endif %}
+{%- endtest %}
+
+{#-
   A relationships test that knows erasure: it drops a user's mapping at once, and the rows leave the mart with
   the next fold. Until then they are in the feed, which keeps what it was given for longer than a build takes.
 -#}
-{% test known_user_key(model, column_name) -%}
+{% test known_user_key(model, column_name, to, field) -%}
     select rows_of_users.{{ column_name }}
     from {{ model }} as rows_of_users
-    left join {{ source("change_feed", "user_keys") }} as user_keys
-        on rows_of_users.{{ column_name }} = user_keys.user_key
+    left join {{ to }} as users on rows_of_users.{{ column_name }} = users.{{ field }}
     where
-        user_keys.user_key is null
+        users.{{ field }} is null
         and not exists (
             select from {{ source("change_feed", "session_changes") }} as session_changes
             where session_changes.user_key = rows_of_users.{{ column_name }}

@@ -33,7 +33,7 @@ def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["--days", "0"], "'0' is no integer from 1 to 180"),
         (["--days", "1,x"], "'x' is no integer from 1 to 180"),
         (["--scopes", "everyone"], "'everyone' is none of platform, type, user, heaviest"),
-        (["--sections", ""], "'' is none of reads, disk"),
+        (["--sections", ""], "'' is none of reads, windows, disk"),
         (["--clients", "5000"], "'5000' is no integer from 1 to 1024"),
         (["--seconds", "0"], "0.0 is not in the range"),
         (["--database", "mysql://x"], "no PostgreSQL connection string"),

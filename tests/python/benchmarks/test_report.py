@@ -80,6 +80,27 @@ def test_growth_is_judged_over_scales_and_over_windows() -> None:
     assert met["growth from 1 to 90 days", "10m"]
 
 
+def test_windows_that_were_measured_in_turns_say_more_than_those_that_were_not() -> None:
+    of_one_scope = [
+        {
+            "scope": "platform",
+            "days": [1, 90],
+            "windows": [
+                {"median_ms": 1.0, "p95_ms": 2.0, "rounds": 9, "ratio": 1.0},
+                {"median_ms": 1.1, "p95_ms": 2.0, "rounds": 9, "ratio": 1.1},
+            ],
+        }
+    ]
+    found = {
+        Scale(100_000): results(
+            reads=reads(cell("platform", 1, 4.0), cell("platform", 90, 4.9)), windows=of_one_scope
+        )
+    }
+    met = {(one.what, one.scale): one.is_met for one in verdicts(found)}
+    assert met["growth from 1 to 90 days", "100k"]
+    assert "| everybody | 1 (2), 1.00 x | 1.1 (2), 1.10 x |" in page_of(found, has_chart=False)
+
+
 def test_nothing_is_said_of_what_was_not_measured() -> None:
     assert verdicts({Scale(100_000): results()}) == []
 

@@ -17,9 +17,10 @@ from uuid import UUID
 import psycopg
 from campaigns.campaign import Campaign
 from campaigns.ground import SOMEBODY_ELSE, Ground, check_whole
-from campaigns.ledger import Ledger, count_metrics_writes
+from campaigns.ledger import Ledger
 from campaigns.traffic import TYPES, USERS
 from psycopg.types.json import Jsonb
+from sessions.writes import count_metrics_writes, metrics_writes
 from warehouse.application import one, wait_until
 
 from fiml.database import Database
@@ -113,9 +114,9 @@ def _check(conninfo: str, ground: Ground, ledger: Ledger) -> None:
         ledger.check(connection)
     check_whole(conninfo, ground.marts, ledger, USERS)
     with psycopg.connect(conninfo) as connection:
-        writes = one(connection, "select count(*) from metrics_writes")
-        assert writes == one(connection, "select count(distinct session_id) from metrics_writes")
-        assert writes == len(ledger)
+        writes = metrics_writes(connection)
+    assert set(writes.values()) == {1}
+    assert len(writes) == len(ledger)
 
 
 def _kill_at_random(ground: Ground, choose: Random) -> Counter[str]:

@@ -27,7 +27,7 @@ from fiml.settings import Settings
 from fiml.warehouse.builds import build
 from fiml.warehouse.fold import fold
 
-__all__ = ["KILLED", "OVERLAPPING"]
+__all__ = ["KILLED", "OVERLAPPING", "kill_some", "start_build"]
 
 _BUILDER = """
 import sys
@@ -53,9 +53,9 @@ def _kill(ground: Ground, choose: Random) -> Counter[str]:
                 _fold(conninfo, ground)
             _wait_for_entries(ledger, len(ledger) + 100)
             if mart is None:
-                with _builder(conninfo, kind) as builder:
+                with start_build(conninfo, kind) as builder:
                     sleep(choose.uniform(0, _SECONDS_OF_A_BUILD))
-                    victims = _kill_some(builder, choose)
+                    victims = kill_some(builder, choose)
             else:
                 victims = _kill_at(conninfo, mart, kind, choose)
         if choose.random() < 1 / 5:
@@ -75,12 +75,13 @@ def _kill_at(conninfo: str, mart: str, kind: str, choose: Random) -> str:
                 sql.Identifier("serving" if mart == "session_totals" else "marts", mart)
             )
         )
-        with _builder(conninfo, kind) as builder:
+        with start_build(conninfo, kind) as builder:
             wait_until(watcher, f"exists ({SOMEBODY_ELSE} and {_A_MODEL_WAITS})")
-            return _kill_some(builder, choose)
+            return kill_some(builder, choose)
 
 
-def _builder(conninfo: str, kind: str) -> subprocess.Popen[bytes]:
+def start_build(conninfo: str, kind: str) -> subprocess.Popen[bytes]:
+    """A build in a process of its own: "scratch", or any other word for an incremental one."""
     return subprocess.Popen(
         [sys.executable, "-c", _BUILDER, kind],
         env={**os.environ, "DATABASE_URL": conninfo},
@@ -89,7 +90,7 @@ def _builder(conninfo: str, kind: str) -> subprocess.Popen[bytes]:
     )
 
 
-def _kill_some(builder: subprocess.Popen[bytes], choose: Random) -> str:
+def kill_some(builder: subprocess.Popen[bytes], choose: Random) -> str:
     """Kill the driver, its dbt, or both; wait for what is left of them."""
     victims = choose.choice(["driver", "dbt", "driver and dbt"])
     children = _children(builder.pid)

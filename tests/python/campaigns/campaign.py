@@ -15,9 +15,13 @@ from typing import Any, Self
 
 from campaigns.ground import Ground
 
-__all__ = ["Campaign", "Progress", "play_round"]
+__all__ = ["MOST", "Campaign", "Progress", "play_round"]
 
+# What is counted under a name that begins so is no sum over rounds, but the most of any.
+MOST = "most "
 _LONGEST = 300
+
+Play = Callable[[Ground, Random], Counter[str]]
 
 
 @dataclass(frozen=True)
@@ -31,24 +35,29 @@ class Campaign:
         rounds: of the whole campaign.
         short: of its version among the tests.
         is_possible: whether this machine and account can do that.
+        play_short: plays a round among the tests, where that is another one.
     """
 
     name: str
     disturbance: str
-    play: Callable[[Ground, Random], Counter[str]]
+    play: Play
     rounds: int
     short: int
     is_possible: Callable[[], bool] = lambda: True
+    play_short: Play | None = None
 
 
-def play_round(campaign: Campaign, ground: Ground, seed: int, number: int) -> Counter[str]:
-    """Play one round.
+def play_round(
+    campaign: Campaign, ground: Ground, seed: int, number: int, *, is_short: bool = False
+) -> Counter[str]:
+    """Play one round, or a round of the version among the tests.
 
     Raises:
         AssertionError: something was lost, doubled or wrong; a note says how to play it again.
     """
+    play = (campaign.play_short if is_short else None) or campaign.play
     try:
-        return campaign.play(ground, Random(f"{campaign.name}/{seed}/{number}"))
+        return play(ground, Random(f"{campaign.name}/{seed}/{number}"))
     except BaseException as failure:
         failure.add_note(f"{campaign.name}, seed {seed}, round {number}")
         raise
@@ -62,7 +71,7 @@ class Progress:
         seed: of every round.
         played: rounds 0 to played - 1 are over.
         violations: of each failed round its number and what was wrong, in a line.
-        events: what happened, counted by kind.
+        events: what happened, counted by kind; the most of it where the kind begins so.
         seconds: of play.
         ended_at: of the last round, UTC.
     """
@@ -104,6 +113,11 @@ class Progress:
         )
         unfinished.replace(path)
 
+    def _add(self, happened: Counter[str]) -> None:
+        most = {kind: count for kind, count in happened.items() if kind.startswith(MOST)}
+        self.events |= Counter(most)
+        self.events += happened - Counter(most)
+
     def play(
         self, campaign: Campaign, ground: Ground, path: Path, rounds: int, deadline: float
     ) -> Iterator[dict[str, Any]]:
@@ -114,7 +128,7 @@ class Progress:
         while self.played < rounds and monotonic() < deadline:
             number, began, violation = self.played, monotonic(), None
             try:
-                self.events += play_round(campaign, ground, self.seed, number)
+                self._add(play_round(campaign, ground, self.seed, number))
             except Exception as failure:  # noqa: BLE001 - whatever it is, the round has failed
                 what = traceback.format_exception_only(failure)[0].strip().splitlines()[0]
                 violation = {"round": number, "what": what[:_LONGEST]}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, LiteralString
+from typing import Any, LiteralString, TypeVar
 from uuid import uuid4
 
 import psycopg
@@ -32,6 +32,7 @@ SOMEBODY_ELSE: LiteralString = (
     "and backend_type = 'client backend' and pid <> pg_backend_pid()"
 )
 DAYS = (1, 30)
+T = TypeVar("T")
 # What a killed client leaves running ends when the server looks for the client: every ten seconds.
 _ORPHANS_SECONDS = 60
 
@@ -51,6 +52,26 @@ class Ground:
     drop_database: Callable[[str], None]
     marts: Sequence[Mart]
     folder: Path
+    _lasting: dict[str, tuple[ExitStack, Any]] = field(default_factory=dict, init=False, repr=False)
+
+    def lasting(self, name: str, make: Callable[[], AbstractContextManager[T]]) -> T:
+        """What rounds of a sitting share, made by the first that asks for it."""
+        if name not in self._lasting:
+            with ExitStack() as stack:
+                made = stack.enter_context(make())
+                self._lasting[name] = (stack.pop_all(), made)
+        found: T = self._lasting[name][1]
+        return found
+
+    def forget(self, name: str) -> None:
+        """End what is shared; the next round that asks for it makes another."""
+        stack, _ = self._lasting.pop(name, (ExitStack(), None))
+        stack.close()
+
+    def close(self) -> None:
+        """End all that is shared."""
+        for name in list(self._lasting):
+            self.forget(name)
 
     @contextmanager
     def database(self) -> Iterator[str]:
@@ -108,9 +129,13 @@ def own_ground() -> Iterator[Ground]:
         try:
             with local_server(folder / "server", durable=False) as running:
                 server = Server(running.conninfo())
-                yield Ground(
+                ground = Ground(
                     server.make, server.drop, load_marts(Settings.from_environment()), folder
                 )
+                try:
+                    yield ground
+                finally:
+                    ground.close()
         finally:
             for home in folder.iterdir():
                 remove_local_server(home)

@@ -15,7 +15,7 @@ from uuid import UUID
 import psycopg
 from sessions.metrics_oracle import metrics_of, read_metrics, read_sessions
 
-__all__ = ["Ledger", "count_metrics_writes"]
+__all__ = ["Ledger"]
 
 
 @dataclass
@@ -100,16 +100,3 @@ def _check_entry(tag: str, entry: Entry, stored: list[tuple[Any, ...]]) -> None:
     assert entry.queries <= set(queries), f"{tag} lost a query"
     assert set(queries) <= entry.queries | entry.queries_in_doubt, f"{tag} has a ghost query"
     assert is_archived or not entry.is_archived, f"{tag} was archived"
-
-
-def count_metrics_writes(connection: psycopg.Connection[Any]) -> None:
-    """From now on every write of a metrics row is kept: in the end each session has one."""
-    connection.execute(
-        """
-        create table metrics_writes (session_id uuid not null);
-        create function count_metrics_write() returns trigger language plpgsql security definer as
-        $$ begin insert into metrics_writes values (new.session_id); return new; end $$;
-        create trigger count_metrics_write after insert or update on session_metrics
-        for each row execute function count_metrics_write();
-        """
-    )

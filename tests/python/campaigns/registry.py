@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from campaigns import archivers, builds, readers, reconciliation, servers
+from campaigns import archivers, builds, readers, reconciliation, servers, soak
 
 __all__ = ["CAMPAIGNS"]
 
@@ -20,5 +20,6 @@ CAMPAIGNS = {
         readers.CONCURRENT,
         reconciliation.SEEDED,
         reconciliation.CLEAN,
+        soak.SOAK,
     )
 }

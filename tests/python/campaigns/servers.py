@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 from tempfile import mkdtemp
 from time import monotonic, sleep
+from typing import LiteralString
 
 import psycopg
 from campaigns.campaign import Campaign
@@ -24,10 +25,15 @@ from fiml.local_server import LocalServer, local_server, remove_local_server
 from fiml.settings import Settings
 from fiml.warehouse.folding import folding
 
-__all__ = ["BACKENDS_TERMINATED", "DISK_FULL", "SERVER_KILLED"]
+__all__ = ["BACKENDS_TERMINATED", "DISK_FULL", "SERVER_KILLED", "TERMINATE_ONE", "kill_server"]
 
 _PATIENCE_SECONDS = 60.0
 _DISK_MEGABYTES = 250
+TERMINATE_ONE: LiteralString = (
+    "select pg_terminate_backend(pid) from pg_stat_activity "
+    "where datname = current_database() and pid <> pg_backend_pid() "
+    "and backend_type = 'client backend' order by random() limit 1"
+)
 
 
 @contextmanager
@@ -55,13 +61,7 @@ def _terminate(ground: Ground, choose: Random) -> Counter[str]:
             until = monotonic() + 3
             while monotonic() < until:
                 sleep(choose.uniform(0, 0.05))
-                terminated += len(
-                    connection.execute(
-                        "select pg_terminate_backend(pid) from pg_stat_activity "
-                        "where datname = current_database() and pid <> pg_backend_pid() "
-                        "and backend_type = 'client backend' order by random() limit 1"
-                    ).fetchall()
-                )
+                terminated += len(connection.execute(TERMINATE_ONE).fetchall())
         assert traffic.done["answered"] > 0
         check_whole(conninfo, ground.marts, ledger, USERS)
     return Counter({"backends terminated": terminated, **traffic.done})
@@ -80,7 +80,7 @@ def _kill_server(ground: Ground, choose: Random) -> Counter[str]:
             under_traffic(conninfo, ledger, choose.getrandbits(32)) as traffic,
         ):
             _wait_for_answers(traffic.done, choose.randint(20, 400))
-            _kill(running, victim, choose)
+            kill_server(running, victim, choose)
             if victim == "one backend":
                 # The postmaster ends all others, recovers, and everybody goes on.
                 _wait_for_answers(traffic.done, traffic.done["answered"] + 50)
@@ -93,7 +93,8 @@ def _kill_server(ground: Ground, choose: Random) -> Counter[str]:
     return Counter({f"killed {victim}": 1, **traffic.done})
 
 
-def _kill(running: LocalServer, victim: str, choose: Random) -> None:
+def kill_server(running: LocalServer, victim: str, choose: Random) -> None:
+    """Kill "everything at once", "the postmaster" or "one backend"."""
     pid = running.postmaster_pid
     children = [
         int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

@@ -10,9 +10,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from campaigns import archivers
+from campaigns import archivers, soak
 from campaigns.campaign import play_round
-from campaigns.ground import Ground
+from campaigns.ground import Ground, Server
 from campaigns.registry import CAMPAIGNS
 from campaigns.report import BEGIN, END, table
 from psycopg.conninfo import conninfo_to_dict
@@ -40,20 +40,23 @@ def ground(
     server: Any, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Ground]:
     folder = tmp_path_factory.mktemp("campaigns")
-    yield Ground(
+    made = Ground(
         lambda: server.conninfo(server.create_database(migrated_template)),
         lambda conninfo: server.drop_database(conninfo_to_dict(conninfo)["dbname"]),
         load_marts(Settings.from_environment()),
         folder,
     )
-    remove_local_server(folder / "durable")
+    yield made
+    made.close()
+    for name in ("durable", soak.NAME):
+        remove_local_server(folder / name)
 
 
 @pytest.mark.parametrize(("name", "number"), ROUNDS)
 def test_nothing_is_lost(ground: Ground, name: str, number: int) -> None:
     if not CAMPAIGNS[name].is_possible():
         pytest.skip("this account cannot do that to a machine")
-    play_round(CAMPAIGNS[name], ground, SEED, number)
+    play_round(CAMPAIGNS[name], ground, SEED, number, is_short=True)
 
 
 def _replaced(function: str, old: str, new: str) -> Mistake:
@@ -139,6 +142,35 @@ def test_a_campaign_finds_a_mistake(
 def _play_rounds(name: str, ground: Ground) -> None:
     for number in range(ROUNDS_TO_FIND_IT):
         play_round(CAMPAIGNS[name], ground, SEED, number)
+
+
+def test_the_soak_finds_what_grows(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A feed that nobody prunes, and a table that is full of rows that are gone."""
+    make = Server.make
+
+    def make_leaking(server: Server) -> str:
+        conninfo = make(server)
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute(
+                """
+                create or replace function
+                analytics.prune_changes(grace interval default '30 minutes')
+                returns bigint return 0;
+                alter table analytics.quarantine set (autovacuum_enabled = false);
+                insert into analytics.quarantine (fact, session_id, reason, source_row)
+                select 'metrics', gen_random_uuid(), repeat('x', 200), '{}'
+                from generate_series(1, 150000);
+                delete from analytics.quarantine;
+                """
+            )
+        return conninfo
+
+    monkeypatch.setattr(Server, "make", make_leaking)
+    ground.forget(soak.NAME)
+    with pytest.raises(AssertionError) as found:
+        play_round(CAMPAIGNS[soak.NAME], ground, SEED, 0, is_short=True)
+    assert "rows of the feed that stay" in str(found.value)
+    assert "bloat of analytics.quarantine" in str(found.value)
 
 
 def test_the_page_says_what_the_results_say() -> None:

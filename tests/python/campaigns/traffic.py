@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -16,6 +17,7 @@ from fiml.database import Database
 from fiml.errors import DatabaseError, SessionArchivedError, SessionNotFoundError
 from fiml.sessions.analytics import SessionAnalytics
 from fiml.sessions.archival import archive_expired
+from fiml.sessions.maintenance import erase_user
 from fiml.sessions.models import QueryRecord
 from fiml.sessions.store import SessionStore
 from fiml.settings import Settings
@@ -39,11 +41,24 @@ class Traffic:
         done: how often what was done, errors included.
     """
 
-    def __init__(self, conninfo: str, ledger: Ledger, seed: int) -> None:
+    def __init__(
+        self, conninfo: str, ledger: Ledger, seed: int, *, pause: float = 0, erases: bool = False
+    ) -> None:
+        """Traffic on a database.
+
+        Args:
+            conninfo: of the database.
+            ledger: what is to be remembered.
+            seed: of what applications do.
+            pause: seconds between two steps of each of them; none by default.
+            erases: whether users come who are erased.
+        """
         self.ledger = ledger
         self.done: Counter[str] = Counter()
         self._settings = Settings(conninfo=conninfo, timeout_seconds=5, pool_size=4)
         self._seed = seed
+        self._pause = pause
+        self._erases = erases
         self._is_over = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
@@ -74,6 +89,7 @@ class Traffic:
             *(self._application(number) for number in range(_APPLICATIONS)),
             self._archiver(),
             self._reader(),
+            *([self._eraser()] if self._erases else []),
         )
 
     async def _application(self, number: int) -> None:
@@ -84,6 +100,7 @@ class Traffic:
             while not self._is_over.is_set():
                 await self._answered(store.initialize)
                 await self._step(store, choose, mine)
+                await asyncio.sleep(self._pause)
         finally:
             await store.shutdown()
 
@@ -153,7 +170,43 @@ class Traffic:
                     assert (
                         sum(answer["query_type_distribution"].values()) == answer["total_queries"]
                     )
-                await asyncio.sleep(0)
+                await asyncio.sleep(self._pause)
+
+    async def _eraser(self) -> None:
+        """Users who leave a few sessions and are erased; nobody comes twice."""
+        choose = Random(f"{self._seed}/eraser")
+        async with self._database() as database:
+            store = SessionStore(self._settings)
+            while not self._is_over.is_set():
+                await self._answered(store.initialize)
+                user_id = f"guest {choose.getrandbits(64):x}"
+                guests = [await self._visit(store, choose, user_id) for _ in range(3)]
+                erased = await self._answered(partial(self._erase, database, user_id))
+                for entry in guests:
+                    entry.is_end_in_doubt |= erased is None
+                    entry.is_deleted |= erased is not None
+                self.done["erased"] += erased is not None
+                await asyncio.sleep(self._pause)
+            await store.shutdown()
+
+    async def _erase(self, database: Database, user_id: str) -> int:
+        # Erasure is patient; here nobody waits for a server that is not to come back.
+        async with asyncio.timeout(self._settings.timeout_seconds):
+            return await erase_user(database, user_id)
+
+    async def _visit(self, store: SessionStore, choose: Random, user_id: str) -> Entry:
+        tag, entry = self.ledger.open(user_id, choose.choice(TYPES))
+        created = await self._answered(
+            lambda: store.create_session(["BTC"], entry.session_type, user_id, 1.0, [tag])
+        )
+        if created is not None:
+            entry.session_id = created.id
+            await self._ask(store, entry, choose)
+            if choose.random() < 0.5:
+                answer = await self._answered(lambda: store.archive_session(created.id))
+                entry.is_end_in_doubt |= answer is None
+                entry.is_archived |= answer is True
+        return entry
 
     @asynccontextmanager
     async def _database(self) -> AsyncIterator[Database]:
@@ -173,7 +226,7 @@ class Traffic:
         """What a call returns, or None where an error came instead of an answer."""
         try:
             answer = await call()
-        except DatabaseError as error:
+        except (DatabaseError, TimeoutError) as error:
             # What is no matter of connections is told in full: nothing else should come.
             kind = type(error)
             self.done[str(error) if kind is DatabaseError else kind.__name__] += 1
@@ -184,9 +237,11 @@ class Traffic:
 
 
 @contextmanager
-def under_traffic(conninfo: str, ledger: Ledger, seed: int) -> Iterator[Traffic]:
+def under_traffic(
+    conninfo: str, ledger: Ledger, seed: int, *, pause: float = 0, erases: bool = False
+) -> Iterator[Traffic]:
     """Traffic for as long as the block runs."""
-    traffic = Traffic(conninfo, ledger, seed)
+    traffic = Traffic(conninfo, ledger, seed, pause=pause, erases=erases)
     traffic.start()
     try:
         yield traffic

@@ -33,6 +33,7 @@ from fiml.cli import main
 from fiml.errors import InvalidArgumentError, InvalidUserIdError, UnknownSessionTypeError
 from fiml.mcp.server import TOOL_NAME, build_server
 from fiml.sessions.analytics import SessionAnalytics
+from fiml.sessions.maintenance import erase_user, erasure_receipt
 from fiml.sessions.models import QueryRecord, Session
 from fiml.sessions.store import SessionStore
 from fiml.settings import Settings
@@ -218,6 +219,19 @@ async def ask_the_store(store: SessionStore, analytics: SessionAnalytics, text: 
     await refused(InvalidArgumentError, store.extend_session, text)
 
 
+async def ask_maintenance(store: SessionStore, text: str) -> None:
+    database = store._session_maker
+    if not is_storable(text):
+        await refused(InvalidUserIdError, erase_user, database, text)
+        await refused(InvalidUserIdError, erasure_receipt, database, text)
+    elif text not in OTHERS:
+        # The row that was added, of this user alone; then it is said that nothing is left of it.
+        assert (await erasure_receipt(database, text))["session_metrics"] == 1
+        assert await erase_user(database, text) == 1
+        assert (await erasure_receipt(database, text))["session_metrics"] == 0
+        assert (await erasure_receipt(database, "ann"))["session_metrics"] == 3
+
+
 def through_the_library(conninfo: str, database: Connection, texts: Sequence[str]) -> None:
     add_users(database, texts)
 
@@ -228,6 +242,7 @@ def through_the_library(conninfo: str, database: Connection, texts: Sequence[str
             for text in texts:
                 await ask_the_reader(analytics, text)
                 await ask_the_store(store, analytics, text)
+                await ask_maintenance(store, text)
 
     with unharmed(database):
         asyncio.run(ask())

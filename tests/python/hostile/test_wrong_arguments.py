@@ -26,7 +26,7 @@ from fiml.mcp._schemas import INPUT_SCHEMA
 from fiml.mcp.server import TOOL_NAME, build_server
 from fiml.sessions.analytics import SessionAnalytics
 from fiml.sessions.archival import archive_expired
-from fiml.sessions.maintenance import apply_retention, erase_user
+from fiml.sessions.maintenance import apply_retention, erase_user, erasure_receipt
 from fiml.sessions.models import QueryRecord, Session
 from fiml.sessions.store import SessionStore
 from fiml.settings import SETTINGS, Settings
@@ -97,6 +97,7 @@ async def names(migrated_database: str) -> AsyncIterator[dict[str, Any]]:
             "archive_expired": archive_expired,
             "apply_retention": apply_retention,
             "erase_user": erase_user,
+            "erasure_receipt": erasure_receipt,
         }
 
 
@@ -197,6 +198,7 @@ def _arguments() -> Iterator[tuple[str, str]]:
         "archive_expired(": archive_expired,
         "apply_retention(": apply_retention,
         "erase_user(": erase_user,
+        "erasure_receipt(": erasure_receipt,
     }
     for variable, kind in (("analytics", SessionAnalytics), ("store", SessionStore)):
         for name, method in inspect.getmembers(kind, inspect.iscoroutinefunction):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from fiml.sessions.health import Finding, examine
 from fiml.sessions.migrations import migrate
 from fiml.sessions.roles import Purpose, role_names, roles_in_use
 from fiml.settings import Settings
@@ -203,3 +205,12 @@ def one(connection: Connection, query: LiteralString, *parameters: object) -> An
 def own_names(name: str) -> list[str]:
     """The names of the roles that a database gets by default."""
     return list(role_names(name).values())
+
+
+def findings_on_roles(conninfo: str) -> dict[str, Finding]:
+    """What `doctor` says of roles with this login."""
+    return {
+        finding.code: finding
+        for finding in asyncio.run(examine(Settings(conninfo=conninfo)))
+        if finding.code.partition(".")[0] == "roles"
+    }

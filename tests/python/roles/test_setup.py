@@ -11,13 +11,21 @@ import pytest
 from exactness.restoring import dump_and_restore
 from psycopg import errors, sql
 from psycopg.conninfo import make_conninfo
-from roles.installation import Connection, drop_roles, one, own_names, privileges
+from roles.installation import (
+    Connection,
+    drop_roles,
+    findings_on_roles,
+    one,
+    own_names,
+    privileges,
+)
 from warehouse.application import record_metrics
 
 from fiml.database import Database
 from fiml.errors import RoleError
 from fiml.sessions.analytics import SessionAnalytics
 from fiml.sessions.archival import archive_expired
+from fiml.sessions.health import Severity
 from fiml.sessions.migrations import migrate, uninstall
 from fiml.sessions.roles import Purpose, default_prefix, role_names, roles_in_use
 from fiml.settings import Settings
@@ -166,6 +174,10 @@ def test_one_ordinary_role_does_everything_and_is_told_what_is_lost(world: World
     migrate(own, on_note=notes.append)
     assert len(notes) == 1
     assert notes[0].startswith(f"No roles: {login} may not make any")
+    findings = findings_on_roles(own)
+    assert list(findings) == ["roles.none"]
+    assert (findings["roles.none"].severity, findings["roles.none"].remedy) == (Severity.OK, None)
+    assert "whoever has it can do everything" in findings["roles.none"].detail
     everything_works(own)
     assert build(Settings(conninfo=own)).succeeded
     # A superuser can make them later; what the login made stays its own, and goes on working.

@@ -8,10 +8,12 @@ import logging
 import math
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -730,67 +732,110 @@ async def test_a_table_that_somebody_locked_is_an_error_within_the_deadline(
         assert (await analytics.get_session_stats())["total_sessions"] == 0
 
 
-async def test_fifty_callers_at_once_are_served_by_two_connections(
+async def test_five_hundred_callers_at_once_are_served_by_five_connections(
     migrated_database: str, database: Connection
 ) -> None:
     write(database, rows=4)
-    async with reading(migrated_database, pool_size=2) as analytics:
+    async with reading(migrated_database, pool_size=5) as analytics:
         found = await asyncio.gather(
-            *(analytics.get_session_stats(USER if n % 2 else None) for n in range(50))
+            *(analytics.get_session_stats(USER if n % 2 else None) for n in range(500))
         )
         assert {answer["total_sessions"] for answer in found} == {4}
-        row = database.execute(
-            "select count(*) from pg_stat_activity where datname = current_database() "
-            "and application_name = 'session-analytics'"
-        ).fetchone()
-        assert row is not None
-        assert row[0] <= 2
+        await come_to_rest(analytics)
+        assert 1 <= own_connections(database) <= 5
 
 
-async def test_an_exhausted_pool_is_an_error_that_says_how_large_it_is(
-    migrated_database: str,
-) -> None:
-    async with reading(migrated_database, timeout=2, pool_size=2) as analytics:
-        await asyncio.gather(*(analytics.get_session_stats(USER) for _ in range(4)))
-        with locked(migrated_database), takes_no_longer_than(2):
-            found = await asyncio.gather(
-                *(analytics.get_session_stats(USER) for _ in range(5)), return_exceptions=True
-            )
-        assert [type(error) for error in found] == [DeadlineExceededError] * 2 + [
-            PoolExhaustedError
-        ] * 3
-        assert "all 2 connections" in str(found[-1])
-        assert "SESSION_ANALYTICS_POOL_SIZE" in str(found[-1])
-        answers = []
-        while not answers:
-            try:
-                answers.append(await analytics.get_session_stats())
-            except DatabaseError:
-                continue
-
-
-async def test_cancelled_calls_leave_no_open_transaction_and_a_pool_that_works(
+async def test_five_hundred_callers_of_a_pool_that_is_exhausted_are_refused_in_time(
     migrated_database: str, database: Connection
 ) -> None:
-    write(database, rows=50)
-    async with reading(migrated_database, pool_size=3) as analytics:
-        await analytics.get_session_stats()
-        ended = 0
-        for number in range(200):
-            call = asyncio.create_task(
-                analytics.get_session_stats(USER if number % 2 else None, include_meta=True)
+    async with reading(migrated_database, timeout=2, pool_size=5) as analytics:
+        await asyncio.gather(*(analytics.get_session_stats(USER) for _ in range(10)))
+        with locked(migrated_database), takes_no_longer_than(2):
+            found = await asyncio.gather(
+                *(analytics.get_session_stats(USER) for _ in range(500)), return_exceptions=True
             )
-            # Somewhere in the middle: each time so many turns of the loop later.
-            for _ in range(number % 50):
-                await asyncio.sleep(0)
-            call.cancel()
-            outcome = (await asyncio.gather(call, return_exceptions=True))[0]
-            assert isinstance(outcome, asyncio.CancelledError | dict)
-            ended += isinstance(outcome, dict)
-        assert ended < 200
+        kinds = Counter(map(type, found))
+        assert kinds.keys() == {DeadlineExceededError, PoolExhaustedError}
+        assert kinds[DeadlineExceededError] >= 5
+        refusal = next(error for error in found if isinstance(error, PoolExhaustedError))
+        assert "all 5 connections" in str(refusal)
+        assert "SESSION_ANALYTICS_POOL_SIZE" in str(refusal)
         await wait_for_activity(database, "state <> 'idle'", 0)
-        found = await asyncio.gather(*(analytics.get_session_stats() for _ in range(9)))
-        assert {answer["total_sessions"] for answer in found} == {50}
+        answers: list[Any] = []
+        while not answers:
+            try:
+                answers += await asyncio.gather(*(analytics.get_session_stats() for _ in range(50)))
+            except DatabaseError:
+                continue
+        await come_to_rest(analytics)
+        assert own_connections(database) <= 5
+
+
+async def test_a_thousand_cancelled_calls_leave_no_transaction_and_no_connection_behind(
+    migrated_database: str, database: Connection
+) -> None:
+    """Reads and writes, each cancelled somewhere in its middle."""
+    write(database, rows=50)
+    choose = Random()
+    settings = Settings(conninfo=migrated_database, timeout_seconds=30, pool_size=5)
+    async with SessionStore(settings) as store:
+        analytics = SessionAnalytics(store)
+        session = await store.create_session(["AAPL"], "equity", USER)
+        calls: list[Callable[[], Coroutine[Any, Any, Any]]] = [
+            analytics.get_session_stats,
+            lambda: analytics.get_session_stats(USER, include_meta=True),
+            lambda: analytics.export_session_metrics("csv"),
+            lambda: analytics.record_session_metrics(session),
+            lambda: store.add_query(session.id, QueryRecord(query_type="price")),
+        ]
+
+        async def cancel() -> bool:
+            call = asyncio.create_task(choose.choice(calls)())
+            # Counted in turns of the loop, or in time: what has begun on the server, too.
+            for _ in range(choose.choice([0, choose.randrange(60)])):
+                await asyncio.sleep(0)
+            await asyncio.sleep(choose.choice([0, choose.uniform(0, 0.01)]))
+            return call.cancel()
+
+        cancelled = 0
+        for _ in range(50):
+            cancelled += sum(await asyncio.gather(*(cancel() for _ in range(20))))
+        assert cancelled > 300
+        await wait_for_activity(database, "state <> 'idle'", 0)
+        await come_to_rest(analytics)
+        assert own_connections(database) <= 5
+        assert database.execute(
+            "select count(*) from pg_locks inner join pg_stat_activity using (pid) "
+            "where datname = current_database() and pid <> pg_backend_pid()"
+        ).fetchone() == (0,)
+        found = await asyncio.gather(*(analytics.get_session_stats() for _ in range(50)))
+        assert {answer["total_sessions"] for answer in found} <= {50, 51}
+        assert (await store.get_session(session.id)) is not None
+
+
+def own_connections(database: Connection) -> int:
+    row = database.execute(
+        "select count(*) from pg_stat_activity where datname = current_database() "
+        "and application_name = 'session-analytics'"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def come_to_rest(analytics: SessionAnalytics) -> None:
+    """Until the pool has back what it lent, and nothing goes on behind."""
+    database = analytics._database
+    assert database._pool is not None
+    while True:
+        stats = database._pool.get_stats()
+        if (
+            database._connections_in_use == 0
+            and not database._behind
+            and stats["pool_available"] == stats["pool_size"]
+            and stats.get("requests_waiting", 0) == 0
+        ):
+            return
+        await asyncio.sleep(0)
 
 
 async def test_a_schema_that_vanishes_is_an_error_that_says_what_to_do(

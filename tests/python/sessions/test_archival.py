@@ -1,7 +1,6 @@
 import asyncio
 import json
 import random
-from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -12,6 +11,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 from sessions.metrics_oracle import metrics_of, read_metrics, read_sessions
+from sessions.writes import count_metrics_writes, metrics_writes
 
 from fiml.database import Database
 from fiml.errors import DatabaseError, DeadlineExceededError, InvalidArgumentError
@@ -56,21 +56,8 @@ def assert_metrics_follow_from_the_history(database: Connection) -> None:
     assert metrics.keys() == expected.keys()
 
 
-def count_writes(database: Connection) -> None:
-    database.execute(
-        """
-        create table writes (session_id uuid);
-        create function count_write() returns trigger language plpgsql security definer as
-        $$ begin insert into writes values (new.session_id); return new; end $$;
-        create trigger count_write after insert or update on session_metrics
-        for each row execute function count_write();
-        """
-    )
-
-
 def assert_each_was_written_once(database: Connection, session_ids: list[UUID]) -> None:
-    rows = database.execute("select session_id from writes").fetchall()
-    assert Counter(row[0] for row in rows) == dict.fromkeys(session_ids, 1)
+    assert metrics_writes(database) == dict.fromkeys(session_ids, 1)
 
 
 def refuse(database: Connection, session_id: UUID, raising: str) -> None:
@@ -270,7 +257,7 @@ async def test_open_sessions_and_those_without_an_expiry_stay_open(
 async def test_archiving_one_session_from_many_sides_archives_it_once(
     store: SessionStore, database: Connection
 ) -> None:
-    count_writes(database)
+    count_metrics_writes(database)
     session_ids = add_expired(database, 1)
     outcomes = await asyncio.gather(
         *(store.archive_session(session_ids[0]) for _ in range(8)),
@@ -319,7 +306,7 @@ async def test_the_size_of_a_batch_comes_from_the_settings(
 async def test_as_many_batches_are_archived_at_once_as_the_settings_say(
     settings: Settings, database: Connection
 ) -> None:
-    count_writes(database)
+    count_metrics_writes(database)
     session_ids = add_expired(database, 40)
     # The first two batches wait here, each in the middle.
     for number in (3, 13):

@@ -11,8 +11,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from fiml.sessions import health
-from fiml.sessions.health import Finding, Limits, Severity, examine, is_healthy
+from fiml.sessions.health import Finding, Limits, Severity, _server, _spans, examine, is_healthy
 from fiml.sessions.migrations import MIGRATIONS, migrate
 from fiml.settings import Settings
 
@@ -83,7 +82,7 @@ def test_a_user_that_is_not_there_is_told(migrated_database: str) -> None:
 
 
 def test_an_old_server_is_told() -> None:
-    finding = health._server(140_011, "14.11", "x")
+    finding = _server.server(140_011, "14.11", "x")
     assert (finding.code, finding.severity) == ("server.too_old", Severity.ERROR)
     assert "14.11" in finding.detail
 
@@ -197,7 +196,7 @@ def test_a_stale_build_is_told_after_three_periods_of_the_schedule(
     ],
 )
 def test_patience_is_three_periods_and_at_least_an_hour(schedule: str, hours: float) -> None:
-    assert health._patience(schedule) == timedelta(hours=hours)
+    assert _spans.patience(schedule) == timedelta(hours=hours)
 
 
 def test_a_growing_feed_is_told_with_its_oldest_mart(

@@ -22,6 +22,7 @@ MARTS = (
     "daily_tag_counts",
     "daily_user_stats",
 )
+VIEWS = ("dim_date", "dim_session_type", "dim_user", "fct_sessions")
 
 
 def record_metrics(connection: Connection, count: int, *, days_ago: int = 1) -> None:

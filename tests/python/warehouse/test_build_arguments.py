@@ -9,8 +9,14 @@ from fiml.warehouse._dbt import Event, dbt_arguments, dbt_environment
 from fiml.warehouse.builds import build_command, progress_line, reason, result_of
 
 
-def test_a_scheduled_build_leaves_unit_tests_out() -> None:
-    assert build_command() == ["build", "--exclude-resource-type", "unit_test"]
+def test_a_scheduled_build_leaves_tests_of_the_sql_out() -> None:
+    assert build_command() == [
+        "build",
+        "--exclude-resource-type",
+        "unit_test",
+        "--exclude",
+        "tag:by_construction",
+    ]
 
 
 def test_a_build_with_unit_tests_is_dbts_own() -> None:

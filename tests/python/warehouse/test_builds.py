@@ -18,6 +18,7 @@ import pytest
 from psycopg import sql
 from warehouse.application import (
     MARTS,
+    VIEWS,
     Connection,
     dbt,
     mart_rows,
@@ -311,13 +312,13 @@ def test_bi_sees_the_marts_and_nobody_loses_what_was_granted_by_hand(
         )
         monkeypatch.setenv("SESSION_ANALYTICS_BI_ROLE", bi)
         build(settings)
-        assert one(database, READABLE, bi) == [*MARTS, "fct_sessions"]
+        assert one(database, READABLE, bi) == [*MARTS, *VIEWS]
         assert one(database, "select has_schema_privilege(%s, 'marts', 'usage')", bi)
         assert not one(database, "select has_schema_privilege(%s, 'analytics', 'usage')", bi)
         catalogue = one(database, CATALOGUE)
         monkeypatch.delenv("SESSION_ANALYTICS_BI_ROLE")
         build(settings)
-        assert one(database, READABLE, bi) == [*MARTS, "fct_sessions"]
+        assert one(database, READABLE, bi) == [*MARTS, *VIEWS]
         assert one(database, READABLE, analyst) == ["daily_tag_counts"]
         assert one(database, CATALOGUE) == catalogue
     finally:

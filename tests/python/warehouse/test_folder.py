@@ -21,6 +21,7 @@ from warehouse.application import (
     record_metrics,
     wait_until,
 )
+from warehouse.fold_process import FoldProcess
 
 from fiml.errors import BuildError
 from fiml.settings import Settings
@@ -32,7 +33,6 @@ from fiml.warehouse.notices import CHANNEL
 from fiml.warehouse.project import load_marts
 from fiml.warehouse.reconcile import reconcile
 
-COMMAND = str(Path(sys.executable).with_name("session-analytics"))
 NOBODY_FOLDS = (
     "not exists (select from pg_stat_activity "
     "where datname = current_database() and application_name = 'session-analytics-fold')"
@@ -50,43 +50,6 @@ ALL_IS_FOLDED = (
     "where mart_states.watermark is null "
     "or analytics.is_unseen(session_changes.xid, mart_states.watermark))"
 )
-
-
-class FoldProcess:
-    """`session-analytics fold` as a process of its own."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.process = subprocess.Popen(
-            [COMMAND, "fold"],
-            env={
-                **os.environ,
-                "DATABASE_URL": settings.conninfo,
-                "SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS": "0.1",
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.said = ""
-
-    def wait_for(self, words: str) -> None:
-        """Read what it says until a line has these words."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.said += line
-            if words in line:
-                return
-        pytest.fail(f"it never said {words!r}:\n{self.said}")
-
-    def end(self, number: signal.Signals) -> int:
-        """Send a signal and return the exit code."""
-        self.process.send_signal(number)
-        out, errors = self.process.communicate(timeout=30)
-        self.said += errors
-        assert out == ""
-        assert "Traceback" not in self.said
-        return self.process.returncode
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fiml.errors import BuildError
+from fiml.sessions.roles._handover import BUILT_VIEWS
 from fiml.settings import Settings
 from fiml.warehouse.project import compiled, load_marts, manifest_path
 
@@ -77,6 +78,10 @@ def test_the_marts_are_those_that_migrations_made() -> None:
 def test_every_mart_has_a_reconciliation() -> None:
     project = compiled(NOWHERE)
     assert [test.mart for test in project.reconciliations] == [mart.name for mart in project.marts]
+
+
+def test_every_view_is_known_to_who_hands_it_over() -> None:
+    assert sorted(view.name for view in compiled(NOWHERE).views) == BUILT_VIEWS
 
 
 def test_the_text_depends_neither_on_the_connection_nor_on_the_run() -> None:
