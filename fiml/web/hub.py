@@ -68,6 +68,7 @@ class _Topic:
     def __init__(self) -> None:
         self.subscriptions: set[Subscription] = set()
         self.is_stale = asyncio.Event()
+        self.latest: View | None = None
         self.task: asyncio.Task[None] | None = None
 
 
@@ -120,7 +121,10 @@ class Hub:
         subscription = Subscription(as_of)
         topic = self._topics.setdefault(subject, _Topic())
         topic.subscriptions.add(subscription)
-        if as_of is None or self._watch.has_changed_since(as_of):
+        if topic.latest is not None and not self._watch.has_changed_since(topic.latest.as_of):
+            # What the others have is what there is.
+            subscription.put(topic.latest)
+        elif as_of is None or self._watch.has_changed_since(as_of):
             topic.is_stale.set()
         if topic.task is None:
             topic.task = asyncio.create_task(self._keep_fresh(subject, topic))
@@ -149,6 +153,7 @@ class Hub:
             topic.is_stale.clear()
             async with self._reading:
                 found = await self._found(subject)
+            topic.latest = found if isinstance(found, View) else None
             for subscription in topic.subscriptions:
                 subscription.put(found)
 

@@ -304,6 +304,10 @@ async def test_views_of_one_subject_are_read_once_for_everybody(settings: Settin
                 assert found is await second.next()
                 assert isinstance(found, View)
                 assert len(read) == before + 1
+                # Who comes now is given what the others have.
+                with hub.subscribed(Filters.of([("days", "7")]).subject, None) as third:
+                    assert await third.next() is found
+                assert len(read) == before + 1
             assert hub.subscribers == 0
     finally:
         running.cancel()
