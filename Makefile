@@ -70,6 +70,16 @@ $(INSTALLED): $(LOCKED) pyproject.toml
 demo: install ## fill a local database with sample history and read it
 	@$(BIN)/session-analytics demo
 
+# SERVE_ARGS= leaves the sample sessions out.
+.PHONY: serve
+serve: SERVE_ARGS ?= --demo-traffic
+serve: install ## the page on the local database, with sample sessions that come in
+	@$(BIN)/session-analytics serve --insecure-local $(SERVE_ARGS)
+
+.PHONY: picture
+picture: install ## photograph the page for the README (needs Chromium)
+	@PICTURE=write $(BIN)/python -m pytest -q -m long tests/python/web/test_picture.py
+
 .PHONY: dagster
 dagster: install ## the orchestration's web interface on the local database
 	@$(BIN)/session-analytics dagster

@@ -50,8 +50,8 @@ SETTINGS = (
     Setting(
         "SESSION_ANALYTICS_READER_URL",
         "",
-        "The same database, with the login that `stats`, `export` and `mcp` read with; default: as "
-        "DATABASE_URL.",
+        "The same database, with the login that `stats`, `export`, `serve` and `mcp` read with; "
+        "default: as DATABASE_URL.",
     ),
     Setting(
         "SESSION_ANALYTICS_ROLE_PREFIX",

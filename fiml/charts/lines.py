@@ -138,6 +138,8 @@ def sparkline(
         class_=class_,
         aria_hidden="true",
         viewBox=f"0 0 {width:g} {height:g}",
+        # Where a stylesheet gives it another shape, it fills that.
+        preserveAspectRatio="none",
         width=width,
         height=height,
     )

@@ -15,6 +15,7 @@ from fiml.cli._mcp import mcp
 from fiml.cli._series import timeseries
 from fiml.cli._settings import settings
 from fiml.cli._warehouse import archive, build, fold, reconcile
+from fiml.cli._web import serve
 
 __all__ = ["main"]
 
@@ -43,6 +44,7 @@ for command in (
     reconcile,
     alerts,
     reports,
+    serve,
     mcp,
     dagster,
     retention,

@@ -27,9 +27,12 @@ _EXTRAS: Final = {
     "jwt": "mcp",
     "mcp": "mcp",
     "mcp_types": "mcp",
+    "jinja2": "web",
+    "markupsafe": "web",
     "starlette": "mcp",
     "typst": "export",
     "uvicorn": "mcp",
+    "websockets": "web",
     "xlsxwriter": "export",
     "yaml": "alerts",
 }

@@ -64,6 +64,7 @@ def print_next(console: Console, environ: Mapping[str, str], environment_file: P
     """
     command = _from_here(Path(sys.executable).parent / "session-analytics")
     lines = [
+        (_serve(command), "the page, with sample sessions that come in"),
         (f"{command} stats --days 7", "the last week"),
         (f"{command} stats --user {HEAVY_USER} --type equity", "one user, one type"),
         (f"{command} doctor", "is everything as it should be?"),
@@ -80,6 +81,12 @@ def print_next(console: Console, environ: Mapping[str, str], environment_file: P
     width = max(len(line) for line, _ in lines)
     for line, what in lines:
         console.print(f"  {line:<{width}}  # {what}", soft_wrap=True)
+
+
+def _serve(command: str) -> str:
+    if Path("Makefile").is_file():
+        return "make serve"
+    return f"{command} serve --insecure-local --demo-traffic"
 
 
 def _dagster(command: str) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
-import anyio
 from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
 from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
 from mcp.server.transport_security import TransportSecuritySettings
-from pydantic import AnyHttpUrl, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AnyHttpUrl
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.routing import Route
 
@@ -23,20 +21,36 @@ from fiml.identity.access import Access
 from fiml.identity.authorization import PLATFORM_SCOPE, USERS_SCOPE
 from fiml.mcp._bearer import BearerVerifier
 from fiml.mcp._envelope import well_formed
-from fiml.mcp._logging import audit_to_stderr, log_to_stderr
 from fiml.mcp.server import build_server
-from fiml.sessions._arguments import shown
+from fiml.network.listening import serve_app
+from fiml.network.logs import audit_to_stderr, log_to_stderr
+from fiml.network.names import LOOPBACK, http_url, known_hosts, known_origins
+from fiml.sessions.lazy_reader import LazyReader
 from fiml.settings import Settings
 
-__all__ = ["HTTP_PATH", "build_http_app", "network_access", "serve_http"]
+__all__ = [
+    "HTTP_PATH",
+    "Endpoint",
+    "build_endpoint",
+    "build_http_app",
+    "network_access",
+    "serve_http",
+]
 
 HTTP_PATH: Final = "/mcp"
 
-# Clients compare an issuer character by character: no slash may come at its end (RFC 8414, 3.3).
-_URL: Final = TypeAdapter(AnyHttpUrl, config=ConfigDict(url_preserve_empty_path=True))
-_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
-_EVERY_ADDRESS: Final = ("", "0.0.0.0", "::")  # noqa: S104 - no name that a client may use
-_SECONDS_TO_STOP: Final = 2
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """MCP as a part of an application.
+
+    Attributes:
+        routes: one path that takes POST, and the metadata of RFC 9728.
+        running: what has to be entered while the application runs.
+    """
+
+    routes: list[Route]
+    running: Callable[[], AbstractAsyncContextManager[None]]
 
 
 def network_access(settings: Settings, host: str, *, insecure_local: bool = False) -> Access | None:
@@ -60,16 +74,21 @@ def network_access(settings: Settings, host: str, *, insecure_local: bool = Fals
         raise SettingsError(
             "keys of tokens are set, and --insecure-local would ignore them; drop one of the two"
         )
-    if host not in _LOOPBACK:
+    if host not in LOOPBACK:
         raise InvalidArgumentError(
-            f"host is {host!r}; expected {', '.join(_LOOPBACK)}: with --insecure-local nobody is "
+            f"host is {host!r}; expected {', '.join(LOOPBACK)}: with --insecure-local nobody is "
             "asked who they are, so only this machine may connect"
         )
     return None
 
 
-def build_http_app(settings: Settings, access: Access | None, host: str = "127.0.0.1") -> Starlette:
-    """Make the application: one path that takes POST, and the metadata of RFC 9728.
+def build_endpoint(
+    settings: Settings,
+    access: Access | None,
+    host: str = "127.0.0.1",
+    reader: LazyReader | None = None,
+) -> Endpoint:
+    """Make what an application routes to.
 
     There are no sessions. What a client is told to keep (an id that stands for it) could be stolen,
     and what the server keeps for it could be filled up; the tool needs neither.
@@ -78,32 +97,39 @@ def build_http_app(settings: Settings, access: Access | None, host: str = "127.0
         settings: the database, and the names under which clients reach the server.
         access: None admits everybody.
         host: what the server listens on.
+        reader: what the application's other faces read through; None for one of its own.
     """
-    server = build_server(settings, access)
+    server = build_server(settings, access, reader)
     # For its session manager, which nothing else makes; its routes take GET and DELETE too.
     server.streamable_http_app(
         stateless_http=True,
-        transport_security=_transport_security(settings, host),
+        transport_security=TransportSecuritySettings(
+            allowed_hosts=known_hosts(settings, host), allowed_origins=known_origins(settings, host)
+        ),
     )
     endpoint = well_formed(StreamableHTTPASGIApp(server.session_manager))
-    routes: list[Route] = []
-    middleware: list[Middleware] = []
+    metadata: list[Route] = []
     if access is not None:
         metadata_url: AnyHttpUrl | None = None
-        if (resource := _url(settings.auth_audience)) and (issuer := _url(settings.auth_issuer)):
-            metadata_url = build_resource_metadata_url(resource)
-            routes = create_protected_resource_routes(
-                resource, [issuer], [PLATFORM_SCOPE, USERS_SCOPE], "Session analytics"
+        audience, issued_by = http_url(settings.auth_audience), http_url(settings.auth_issuer)
+        if audience and issued_by:
+            metadata_url = build_resource_metadata_url(audience)
+            metadata = create_protected_resource_routes(
+                audience, [issued_by], [PLATFORM_SCOPE, USERS_SCOPE], "Session analytics"
             )
-        backend = BearerAuthBackend(BearerVerifier(access))
-        middleware = [Middleware(AuthenticationMiddleware, backend=backend)]
-        endpoint = RequireAuthMiddleware(endpoint, [], metadata_url)
-    return Starlette(
-        # A GET would open a stream that nothing ever comes over.
-        routes=[Route(HTTP_PATH, endpoint, methods=["POST"]), *routes],
-        middleware=middleware,
-        lifespan=lambda _app: server.session_manager.run(),
-    )
+        endpoint = AuthenticationMiddleware(
+            RequireAuthMiddleware(endpoint, [], metadata_url),
+            backend=BearerAuthBackend(BearerVerifier(access)),
+        )
+    # A GET would open a stream that nothing ever comes over.
+    routes = [Route(HTTP_PATH, endpoint, methods=["POST"]), *metadata]
+    return Endpoint(routes, server.session_manager.run)
+
+
+def build_http_app(settings: Settings, access: Access | None, host: str = "127.0.0.1") -> Starlette:
+    """Make the application of `build_endpoint` alone."""
+    endpoint = build_endpoint(settings, access, host)
+    return Starlette(routes=endpoint.routes, lifespan=lambda _app: endpoint.running())
 
 
 def serve_http(
@@ -131,57 +157,14 @@ def serve_http(
         InvalidArgumentError: `insecure_local`, and `host` is no loopback name.
         OSError: the port cannot be had.
     """
-    import uvicorn
-
     known_settings = settings if settings is not None else Settings.from_environment()
     access = network_access(known_settings, host, insecure_local=insecure_local)
     log_to_stderr()
     audit_to_stderr()
     app = build_http_app(known_settings, access, host)
-    with _listener(host, port) as listener:
+
+    def tell(origin: str) -> None:
         if on_ready is not None:
-            on_ready(f"http://{_shown(host)}:{listener.getsockname()[1]}{HTTP_PATH}")
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            log_level="warning",
-            # It would show what somebody put into a query string.
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=_SECONDS_TO_STOP,
-        )
-        anyio.run(lambda: uvicorn.Server(config).serve(sockets=[listener]))
+            on_ready(origin + HTTP_PATH)
 
-
-def _listener(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family)
-    # Its connections inherit it. Without it the end of an answer waits for the client to
-    # acknowledge the beginning, which takes 40 ms; asyncio sets it on sockets of its own only.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
-
-
-def _transport_security(settings: Settings, host: str) -> TransportSecuritySettings:
-    # Against DNS rebinding: a page that a browser loaded under another name cannot come here.
-    names = {_shown(name) for name in (*_LOOPBACK, host) if name not in _EVERY_ADDRESS}
-    hosts = [f"{name}:*" for name in sorted(names)]
-    origins = [f"http://{name}:*" for name in sorted(names)]
-    if _url(settings.auth_audience):
-        public = urlsplit(settings.auth_audience)
-        hosts += [public.netloc, f"{public.hostname}:*"]
-        origins.append(f"{public.scheme}://{public.netloc}")
-    return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=origins)
-
-
-def _url(text: str) -> AnyHttpUrl | None:
-    if not text.startswith(("http://", "https://")):
-        return None
-    try:
-        return _URL.validate_python(text)
-    except ValidationError:
-        raise SettingsError(f"{shown(text)} is no URL, though it begins like one") from None
-
-
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+    serve_app(app, host, port, on_ready=tell)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -27,21 +26,17 @@ from fiml.errors import (
     AuthenticationError,
     AuthorizationError,
     DatabaseError,
-    DatabaseUnavailableError,
-    DeadlineExceededError,
     InvalidArgumentError,
     LimitExceededError,
-    PoolExhaustedError,
-    SchemaVersionError,
     SessionAnalyticsError,
 )
 from fiml.identity.access import Access
+from fiml.identity.failures import explained
 from fiml.mcp._bearer import identity_of
-from fiml.mcp._logging import log_to_stderr
 from fiml.mcp._schemas import INPUT_SCHEMA, NETWORK_INPUT_SCHEMA, OUTPUT_SCHEMA
-from fiml.sessions.analytics import SessionAnalytics
+from fiml.network.logs import log_to_stderr
+from fiml.sessions.lazy_reader import LazyReader
 from fiml.sessions.roles import Purpose
-from fiml.sessions.store import SessionStore
 from fiml.settings import Settings
 
 __all__ = ["TOOL_NAME", "build_server", "serve_stdio"]
@@ -64,34 +59,6 @@ _DESCRIPTION: Final = (
 _logger = logging.getLogger(__name__)
 
 
-class _Reader:
-    """The database, opened when it can be: a server may start before it."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._store = SessionStore(settings)
-        self._analytics = SessionAnalytics(self._store)
-        self._timeout_seconds = settings.timeout_seconds
-
-    async def open(self) -> None:
-        try:
-            # Callers queue for the one attempt to connect, and each has a deadline of its own.
-            async with asyncio.timeout(self._timeout_seconds):
-                await self._store.initialize()
-        except TimeoutError as error:
-            if isinstance(error, SessionAnalyticsError):
-                raise
-            raise DeadlineExceededError(
-                f"no connection to the database within {self._timeout_seconds:g} s"
-            ) from None
-
-    async def read(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        await self.open()
-        return await self._analytics.get_session_stats(**arguments)
-
-    async def close(self) -> None:
-        await self._store.shutdown()
-
-
 class _AnalyticsTool(Tool):
     """The tool with its own reading of arguments.
 
@@ -109,17 +76,17 @@ class _AnalyticsTool(Tool):
         context: Context[Any, Any],
         convert_result: bool = False,
     ) -> CallToolResult:
-        reader: _Reader = context.request_context.lifespan_context
+        reader: LazyReader = context.request_context.lifespan_context
         with _telling_failures():
             if self.access is None:
-                stats = await reader.read(_parameters(arguments))
+                stats = await _read(reader, _parameters(arguments))
             else:
                 # Of the message's own request: a token counts for nothing but what came with it.
                 identity = identity_of(context.request_context.request)
                 with self.access.call(identity, TOOL_NAME, arguments, _PARAMETERS) as call:
                     parameters = _parameters(arguments)
                     parameters["user_id"] = call.user_id(parameters.get("user_id"))
-                    stats = await reader.read(parameters)
+                    stats = await _read(reader, parameters)
         return CallToolResult(
             content=[TextContent(type="text", text=json.dumps(stats, ensure_ascii=False))],
             structured_content=stats,
@@ -127,8 +94,10 @@ class _AnalyticsTool(Tool):
 
 
 def build_server(
-    settings: Settings | None = None, access: Access | None = None
-) -> MCPServer[_Reader]:
+    settings: Settings | None = None,
+    access: Access | None = None,
+    reader: LazyReader | None = None,
+) -> MCPServer[LazyReader]:
     """Make the server; nothing is connected before it runs.
 
     Where the database is down or not migrated, the server runs all the same, the tool says so, and
@@ -138,6 +107,7 @@ def build_server(
         settings: read from the environment unless given.
         access: binds every call to the identity of its request, and refuses one without. None
             leaves `userId` an argument, for callers who are trusted with the database anyway.
+        reader: of a server that has more faces than this one, which also closes it.
 
     Raises:
         SettingsError: an environment variable does not parse.
@@ -145,16 +115,19 @@ def build_server(
     known_settings = settings or Settings.from_environment().connecting_as(Purpose.READER)
 
     @asynccontextmanager
-    async def lifespan(_server: MCPServer[_Reader]) -> AsyncIterator[_Reader]:
-        reader = _Reader(known_settings)
+    async def lifespan(_server: MCPServer[LazyReader]) -> AsyncIterator[LazyReader]:
+        if reader is not None:
+            yield reader
+            return
+        own = LazyReader(known_settings)
         try:
             try:
-                await reader.open()
+                await own.open()
             except DatabaseError as error:
                 _logger.warning("started without the database: %s", error)
-            yield reader
+            yield own
         finally:
-            await reader.close()
+            await own.close()
 
     return MCPServer(
         "session-analytics",
@@ -225,10 +198,15 @@ def _interruptible_input() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
+async def _read(reader: LazyReader, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    await reader.open()
+    return await reader.analytics.get_session_stats(**arguments)
+
+
 def _tool(access: Access | None) -> Tool:
     return _AnalyticsTool(
         access=access,
-        fn=_Reader.read,
+        fn=_read,
         name=TOOL_NAME,
         title="Get session analytics",
         description=_DESCRIPTION,
@@ -267,7 +245,7 @@ def _telling_failures() -> Iterator[None]:
         raise ToolError(f"{_sentence(str(error))}. No figure was computed.") from None
     except SessionAnalyticsError as error:
         _logger.warning("%s failed: %s", TOOL_NAME, error)
-        raise ToolError(_explained(error)) from None
+        raise ToolError(explained(error)) from None
     except Exception as error:  # noqa: BLE001 - whatever it is, the client learns nothing of it
         # Where, but not what: the text of an unknown exception may hold a user id.
         _logger.error(
@@ -280,32 +258,6 @@ def _telling_failures() -> Iterator[None]:
             f"{TOOL_NAME} failed unexpectedly; nothing was computed. It was logged: tell whoever "
             "runs this server."
         ) from None
-
-
-def _explained(error: SessionAnalyticsError) -> str:
-    match error:
-        case DatabaseUnavailableError():
-            return (
-                "The session database cannot be reached. No figure was computed; this does not "
-                "mean that there were no sessions. Try again in a minute."
-            )
-        case DeadlineExceededError():
-            return (
-                "The session database did not answer in time. No figure was computed. "
-                "Try again in a minute, or with fewer days."
-            )
-        case PoolExhaustedError():
-            return "The server is busy. No figure was computed. Try again in a few seconds."
-        case SchemaVersionError():
-            return (
-                "The session database is not prepared for this version of session-analytics. "
-                "Whoever runs it has to run `session-analytics doctor`; trying again does not help."
-            )
-        case _:
-            return (
-                "The session database refused the question. No figure was computed. "
-                "Whoever runs it can run `session-analytics doctor`."
-            )
 
 
 def _with_argument_names(message: str) -> str:

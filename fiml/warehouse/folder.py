@@ -33,6 +33,7 @@ from fiml.sessions.migrations import installed_version, require_current_version
 from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 from fiml.warehouse.fold import fold_mart, fold_together, open_window
+from fiml.warehouse.notices import notify
 from fiml.warehouse.project import load_marts
 
 __all__ = ["APPLICATION_NAME", "Folder", "run"]
@@ -168,6 +169,8 @@ class Folder:
         work = self._look(connection)
         if not work.due:
             return False
+        # Before the fold, which may take a while: answers hold the rows already.
+        notify(connection)
         self._take_over_changes_of_the_project()
         folded: set[str] = set()
         alone = [name for name in work.few if name in self._troubles]

@@ -68,6 +68,7 @@ def test_the_commands_are_these() -> None:
         "reconcile",
         "alerts",
         "reports",
+        "serve",
         "mcp",
         "dagster",
         "retention",

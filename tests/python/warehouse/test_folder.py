@@ -29,6 +29,7 @@ from fiml.warehouse.builds import build
 from fiml.warehouse.fold import fold
 from fiml.warehouse.folder import Folder, _connect
 from fiml.warehouse.folding import folding
+from fiml.warehouse.notices import CHANNEL
 from fiml.warehouse.project import load_marts
 from fiml.warehouse.reconcile import reconcile
 
@@ -115,6 +116,23 @@ def test_without_new_rows_it_opens_no_window_and_with_some_one_for_all_marts(
     assert folder.fold(connection)
     assert _windows(database) == before + 1
     assert one(database, "select count(distinct window_id) from analytics.watermarks") == 1
+
+
+def test_who_listens_is_told_of_new_rows_and_of_nothing_else(
+    settings: Settings, database: Connection, connection: Connection
+) -> None:
+    folder = Folder(settings)
+    while folder.fold(connection):
+        pass
+    database.execute(f"listen {CHANNEL}")
+    assert not folder.fold(connection)
+    record_metrics(database, 3)
+    assert folder.fold(connection)
+    assert not folder.fold(connection)
+    # What is sent after all of that marks the end.
+    connection.execute(f"notify {CHANNEL}, 'end'")
+    told = [note.payload for note in database.notifies(timeout=30, stop_after=2)]
+    assert told == ["", "end"]
 
 
 def test_few_rows_are_folded_with_plans_that_are_kept_and_many_without(

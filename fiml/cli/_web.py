@@ -1,0 +1,71 @@
+"""The command that serves the page."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Final
+
+import click
+
+from fiml.cli._connection import connected_settings
+from fiml.cli._group import Failure
+
+__all__ = ["serve"]
+
+_DEFAULT_PORT: Final = 8766
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where it listens.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=_DEFAULT_PORT,
+    show_default=True,
+    help="0 takes a free one.",
+)
+@click.option(
+    "--insecure-local",
+    is_flag=True,
+    help="Ask nobody who they are; everybody on this machine may see everything.",
+)
+@click.option("--no-fold", is_flag=True, help="Leave folding every second to others.")
+@click.option(
+    "--demo-traffic",
+    is_flag=True,
+    help="Write sample sessions now and then; into the demo's database alone.",
+)
+def serve(*, host: str, port: int, insecure_local: bool, no_fold: bool, demo_traffic: bool) -> None:
+    """Serve the page, the same figures as JSON, live updates and MCP.
+
+    To callers who prove with a bearer token who they are, as `mcp --http` does. A process beside it
+    folds what comes in every second.
+    """
+    from fiml.demo.traffic import writing
+    from fiml.mcp.http import network_access
+    from fiml.sessions.roles import Purpose
+    from fiml.warehouse.folding import folding
+    from fiml.web.serve import serve as serve_web
+
+    with ExitStack() as stack:
+        settings = stack.enter_context(connected_settings())
+        # What forbids to serve is told before a process is started beside it.
+        network_access(settings, host, insecure_local=insecure_local)
+        if not no_fold:
+            stack.enter_context(folding(settings, on_line=_tell))
+        if demo_traffic:
+            stack.enter_context(writing(settings.connecting_as(Purpose.APP)))
+        try:
+            serve_web(
+                host,
+                port,
+                settings=settings.connecting_as(Purpose.READER),
+                insecure_local=insecure_local,
+                on_ready=lambda origin: _tell(f"Serving the page on {origin}; Ctrl-C ends it."),
+            )
+        except OSError as error:
+            raise Failure(f"cannot listen on {host} port {port}: {error.strerror}") from None
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)

@@ -1,0 +1,88 @@
+"""An application on a socket of this machine, until a signal."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+from fiml.network.names import in_url
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+__all__ = ["listener", "serve_app"]
+
+_SECONDS_TO_STOP: Final = 2
+# What a client may say at once over a WebSocket.
+_LONGEST_MESSAGE: Final = 65_536
+_MILLISECONDS_FOR_A_SILENT_PEER: Final = 60_000
+
+
+def serve_app(
+    app: ASGIApp, host: str, port: int, *, on_ready: Callable[[str], None] | None = None
+) -> None:
+    """Serve until SIGTERM, or Ctrl-C, which is a KeyboardInterrupt; requests under way end first.
+
+    Args:
+        app: what to serve.
+        host: an address of this machine.
+        port: 0 takes a free one.
+        on_ready: called with the origin once connections are accepted.
+
+    Raises:
+        OSError: the port cannot be had.
+    """
+    import anyio
+    import uvicorn
+
+    with listener(host, port) as sock, _returning_after_sigterm():
+        if on_ready is not None:
+            on_ready(f"http://{in_url(host)}:{sock.getsockname()[1]}")
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            # It would show what somebody put into a query string.
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            ws_max_size=_LONGEST_MESSAGE,
+            timeout_graceful_shutdown=_SECONDS_TO_STOP,
+        )
+        anyio.run(lambda: uvicorn.Server(config).serve(sockets=[sock]))
+
+
+def listener(host: str, port: int) -> socket.socket:
+    """A socket that accepts connections.
+
+    Raises:
+        OSError: the port cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.create_server((host, port), family=family)
+    # Its connections inherit it. Without it the end of an answer waits for the client to
+    # acknowledge the beginning, which takes 40 ms; asyncio sets it on sockets of its own only.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # Who reads nothing any more is let go, and what was to be sent with it.
+    with suppress(AttributeError, OSError):
+        sock.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _MILLISECONDS_FOR_A_SILENT_PEER
+        )
+    return sock
+
+
+@contextmanager
+def _returning_after_sigterm() -> Iterator[None]:
+    # uvicorn comes to its end, and then raises the signal again for whoever waited for it before:
+    # that would end this process before what runs beside the server is put away.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
