@@ -27,7 +27,6 @@ _EXTRAS: Final = {
     "jwt": "mcp",
     "mcp": "mcp",
     "mcp_types": "mcp",
-    "jinja2": "web",
     "markupsafe": "web",
     "starlette": "mcp",
     "typst": "export",

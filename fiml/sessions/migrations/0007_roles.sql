@@ -155,7 +155,7 @@ from (
         array['builder', 'reader'],
         array[
             'analytics.horizon', 'analytics.system_identifier', 'analytics.is_unseen',
-            'analytics.read_window', 'analytics.read_periods', 'serving.start_of', 'serving.nearest_start', 'serving.before',
+            'analytics.read_window', 'serving.start_of', 'serving.nearest_start', 'serving.before',
             'serving.window_ranges', 'serving.outside_of_buckets', 'serving.outside_facts'
         ]
     ),

@@ -304,3 +304,13 @@ end
 $$;
 comment on function analytics.read_periods is
 'The figures of periods that lie side by side, in parts that are added up.';
+
+insert into analytics.privileges (purpose, kind, object_name, privilege)
+select
+    listed.purpose,
+    'function' as kind,
+    pg_proc.oid::regprocedure::text as object_name,
+    'execute' as privilege
+from (values ('builder'), ('reader')) as listed (purpose)
+inner join pg_proc
+    on pg_proc.proname = 'read_periods' and pg_proc.pronamespace = 'analytics'::regnamespace;
