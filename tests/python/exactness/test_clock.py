@@ -63,6 +63,8 @@ _HARMLESS = {
     # What opens has no time; its row has to have one.
     "analytics.session_change": "coalesce(archived_at, transaction_timestamp())",
 }
+# A view, which nothing folds: its calendar ends with the present year.
+_CALENDAR = "dim_date"
 
 
 @pytest.fixture
@@ -107,7 +109,7 @@ def test_nothing_that_folds_reads_a_clock(definitions: Mapping[str, str]) -> Non
             text = text.replace(_HARMLESS[name], "")
         assert not CLOCK.search(text), name
     for name, text in texts.items():
-        assert not CLOCK.search(_COMMENT.sub("", text)), name
+        assert bool(CLOCK.search(_COMMENT.sub("", text))) is (name == _CALENDAR), name
     assert _HARMLESS.keys() <= of_folds
 
 
@@ -126,6 +128,8 @@ def test_no_column_of_a_figure_is_filled_from_a_clock(migrated_database: str) ->
         "analytics.build_windows",
         "analytics.erased_users",
         "analytics.migrations",
+        # When a mail or a call was written.
+        "analytics.notices",
         "analytics.quarantine",
     }
 
