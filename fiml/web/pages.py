@@ -28,7 +28,7 @@ __all__ = ["filters_of", "page_routes", "parts_of"]
 
 # What the browser says of its time zone, for addresses that name none.
 _TIMEZONE_COOKIE: Final = "timezone"
-_PARTS: Final = ("freshness", "notice", "tiles", "chart", "lists", "state")
+_PARTS: Final = ("freshness", "notice", "tiles", "chart", "lists", "alerts", "state")
 _LONGEST_FORM: Final = 32_768
 # Browsers drop a longer cookie without a word.
 _LONGEST_COOKIE: Final = 4_000

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
+from fiml.alerts import Episode
 from fiml.charts import Point, line_chart, share_bar, sparkline
 from fiml.sessions.session_types import SessionType
 from fiml.web import calendar
@@ -204,6 +205,23 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
+class Alert:
+    """An alert, in words.
+
+    Attributes:
+        message: what was found.
+        severity: "info", "warning" or "critical".
+        time: since when it holds, or from when to when it held.
+        is_over: whether it has ended.
+    """
+
+    message: str
+    severity: str
+    time: str
+    is_over: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """All that a view shows."""
 
@@ -216,6 +234,7 @@ class Page:
     tiles: list[Tile]
     chart: Chart
     lists: list[NameList]
+    alerts: list[Alert] | None
     state: State
 
 
@@ -262,6 +281,7 @@ def present(view: View, filters: Filters) -> Page:
         tiles=[*(_tile(view, filters, known) for known in FIGURES), *_now_tile(view)],
         chart=_chart(view, figure),
         lists=_lists(view, filters),
+        alerts=None if view.subject.user_id else [_alert(view, one) for one in view.alerts],
         state=_state(view),
     )
 
@@ -450,6 +470,15 @@ def _list(
 
 def _type_address(filters: Filters, name: str) -> str:
     return filters.address(type=None if filters.given.get("type") == name else name)
+
+
+def _alert(view: View, episode: Episode) -> Alert:
+    fired_at = calendar.instant(episode.fired_at, view.subject.zone)
+    if episode.over_at is None:
+        time = f"since {fired_at}"
+    else:
+        time = f"{fired_at} to {calendar.instant(episode.over_at, view.subject.zone)}"
+    return Alert(episode.message, episode.severity, time, episode.over_at is not None)
 
 
 def _state(view: View) -> State:

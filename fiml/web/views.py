@@ -9,6 +9,7 @@ from typing import Any, Final, LiteralString
 from psycopg import errors
 from psycopg.rows import class_row, tuple_row
 
+from fiml.alerts import Episode, recent_episodes
 from fiml.database import Connection
 from fiml.sessions.periods import Grain, Window
 from fiml.sessions.reading import read_series, read_stats, read_window_stats
@@ -20,6 +21,7 @@ __all__ = ["MartState", "View", "read_view"]
 _ONE_SNAPSHOT: Final = "set transaction isolation level repeatable read, read only"
 _CLOCK: Final = "select transaction_timestamp()"
 _UNSEEN_AT_MOST: Final = 10_000
+_ALERTS: Final = 5
 _MARTS: Final = """
 select
     mart_states.mart,
@@ -89,6 +91,7 @@ class View:
         series_before: of the window before.
         marts: how far each is.
         unseen: changes that are not folded yet, `_UNSEEN_AT_MOST` at most.
+        alerts: the latest episodes, of everybody's view alone: rules are about everybody.
         written: what was made of it for one page, for all others that show the same.
     """
 
@@ -103,6 +106,7 @@ class View:
     series_before: dict[str, Any]
     marts: list[MartState]
     unseen: int
+    alerts: list[Episode] = field(default_factory=list)
     written: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
 
 
@@ -157,6 +161,7 @@ async def _read_view(
             series_before=await read_series(connection, window=earlier, **of_whom, **of_periods),
             marts=await _mart_states(connection),
             unseen=await _value(connection, _UNSEEN, [_UNSEEN_AT_MOST]),
+            alerts=[] if subject.user_id else await recent_episodes(connection, _ALERTS),
         )
 
 

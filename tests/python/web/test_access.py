@@ -103,6 +103,43 @@ async def test_live_updates_are_of_whom_the_scopes_say(
                     assert message["stats"]["user_id"] == whose
 
 
+EPISODES = """
+insert into analytics.alert_episodes (
+    rule_name, description, severity, figure, comparison, threshold, window_hours, value, sessions,
+    message, fired_at, over_at, ending, over_message
+)
+values
+(
+    'quiet', '', 'critical', 'total_sessions', 'below', 5, 24, 1, 1,
+    'Fewer <b>sessions</b> than usual', now() - interval '1 hour', null, null, null
+),
+(
+    'slow', '', 'warning', 'avg_duration_seconds', 'above', 9, 24, 10, 7,
+    'Sessions take long', now() - interval '2 days', now() - interval '1 day', 'over', 'They do not'
+)
+"""
+
+
+async def test_alerts_are_shown_to_who_sees_everybody_s_figures(
+    guarded: Settings, issuer: Issuer, serve: Serve, conninfo: str
+) -> None:
+    own, everybody = issuer.token("analyst_001"), issuer.token("analyst_001", PLATFORM_SCOPE)
+    async with serve(guarded) as origin:
+        async with signed_in(origin, everybody) as http:
+            assert "None so far." in (await http.get("/")).text
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute(EPISODES)
+        async with signed_in(origin, everybody) as http:
+            page = (await http.get("/?days=7")).text
+            assert "Fewer &lt;b&gt;sessions&lt;/b&gt; than usual" in page
+            assert page.index("Fewer &lt;b&gt;") < page.index("Sessions take long")
+            assert "Fewer" not in (await http.get("/?user=analyst_001")).text
+        async with signed_in(origin, own) as http:
+            page = (await http.get("/?days=7")).text
+            assert "Fewer" not in page
+            assert "Alerts" not in page
+
+
 async def test_whatever_proves_no_identity_is_refused_alike(
     guarded: Settings, serve: Serve, issuer: Issuer
 ) -> None:
