@@ -16,6 +16,7 @@ from campaigns.ground import Ground, Server
 from campaigns.registry import CAMPAIGNS
 from campaigns.report import BEGIN, END, table
 from psycopg.conninfo import conninfo_to_dict
+from spreading import spread
 
 from fiml.local_server import remove_local_server
 from fiml.settings import Settings
@@ -24,9 +25,14 @@ from fiml.warehouse.project import load_marts
 Mistake = Callable[[psycopg.Connection[Any], pytest.MonkeyPatch], None]
 
 ROUNDS = [
-    pytest.param(name, number, id=f"{name}-{number}")
+    parameters
     for name, campaign in CAMPAIGNS.items()
-    for number in range(campaign.short)
+    for parameters in spread(
+        [(name, number) for number in range(campaign.short)],
+        # dbt takes its time.
+        2 if name.startswith("build") else 1,
+        lambda played: f"{played[0]}-{played[1]}",
+    )
 ]
 # Xdist's workers must agree on the tests, so the seed is no part of their names.
 SEED = int.from_bytes(os.urandom(4))
@@ -144,6 +150,7 @@ def _play_rounds(name: str, ground: Ground) -> None:
         play_round(CAMPAIGNS[name], ground, SEED, number)
 
 
+@pytest.mark.long
 def test_the_soak_finds_what_grows(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     """A feed that nobody prunes, and a table that is full of rows that are gone."""
     make = Server.make

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from spreading import spread
 
 from fiml.demo._database import DATABASE
 from fiml.demo.history import HEAVY_USER
@@ -80,12 +81,12 @@ def _assert_was_interrupted(run: Any, checkout: Any) -> None:
     assert checkout.processes() == []
 
 
+@pytest.mark.parametrize("moment", spread(INTERRUPTIONS, len(INTERRUPTIONS)))
 def test_interrupted_in_any_step_it_leaves_nothing_and_the_next_two_runs_succeed(
-    checkout: Any,
+    checkout: Any, moment: str
 ) -> None:
-    for moment in INTERRUPTIONS:
-        run = checkout.demo(interrupt_at=moment, whole_group=True)
-        _assert_was_interrupted(run, checkout)
+    run = checkout.demo(interrupt_at=moment, whole_group=True)
+    _assert_was_interrupted(run, checkout)
     for _ in range(2):
         _assert_shows_both_answers(checkout.demo())
         assert checkout.processes() == []

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
 
 import psycopg
 import pytest
@@ -25,6 +23,7 @@ from exactness.histories import MICROSECOND, NOON, STEPS
 from exactness.test_random_histories import play
 from exactness.world import World
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from spreading import spread
 
 from fiml.sessions import queries, reading, serving, windows
 from fiml.sessions.periods import Grain
@@ -52,8 +51,7 @@ class Mutant:
 
 
 # All of them take longer than everything else: a run tries a sixth, and another one the next day.
-DAYS = 6
-TODAY = int(os.environ["SESSION_ANALYTICS_TEST_DAY"]) % DAYS
+DAYS = 12
 
 READER = [
     Mutant(
@@ -523,31 +521,21 @@ def _mutate_fold(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fold_module, "fold_statements", fold_statements)
 
 
-def spread(mutants: list[Mutant]) -> list[Any]:
-    """All mutants; those of another day are for the long run."""
-    return [
-        pytest.param(
-            mutant, id=str(mutant), marks=[] if number % DAYS == TODAY else [pytest.mark.long]
-        )
-        for number, mutant in enumerate(mutants)
-    ]
-
-
-@pytest.mark.parametrize("mutated", spread(READER + DATABASE + MODELS), indirect=True)
+@pytest.mark.parametrize("mutated", spread(READER + DATABASE + MODELS, DAYS), indirect=True)
 def test_a_seeded_mistake_is_found(mutated: World) -> None:
     with pytest.raises((AssertionError, psycopg.Error)):  # noqa: PT012 - either set may find it
         directed_cases(mutated)
         random_cases(mutated)
 
 
-@pytest.mark.parametrize("mutated", spread(SERVING + PYTHON), indirect=True)
+@pytest.mark.parametrize("mutated", spread(SERVING + PYTHON, DAYS), indirect=True)
 def test_a_seeded_mistake_in_the_serving_layer_is_found(mutated: World) -> None:
     with pytest.raises((AssertionError, psycopg.Error, ValueError, IndexError)):  # noqa: PT012
         cases_of_the_serving_layer(mutated)
         random_cases(mutated)
 
 
-@pytest.mark.parametrize("mutated", spread(SERIES), indirect=True)
+@pytest.mark.parametrize("mutated", spread(SERIES, DAYS), indirect=True)
 def test_a_seeded_mistake_in_a_time_series_is_found(mutated: World) -> None:
     with pytest.raises((AssertionError, psycopg.Error, IndexError)):
         cases_of_time_series(mutated)

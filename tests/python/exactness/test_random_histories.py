@@ -8,7 +8,7 @@ from exactness.world import World
 from hypothesis import HealthCheck, Phase, given, settings
 
 # In `make test`; `make test-long` plays a hundred times as many.
-CASES = 200
+CASES = 120
 
 COMMON = settings(
     deadline=None,

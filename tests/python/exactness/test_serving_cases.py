@@ -560,7 +560,7 @@ def test_who_was_found_heavy_is_asked_for_in_the_layer_at_once(
     async def refuse(*_: object, **__: object) -> None:
         raise AssertionError("asked for his own rows first")
 
-    monkeypatch.setattr("fiml.sessions.analytics.read_user_window", refuse)
+    monkeypatch.setattr("fiml.sessions.reading.read_user_window", refuse)
     assert path_of(world, user_id="ann") == "serving"
 
 
@@ -781,7 +781,7 @@ def insert_each(world: World, rows: Sequence[Metrics], *, is_built: Sequence[boo
 def test_any_split_into_folds_says_the_same_as_one(world: World) -> None:
     world.merge_early()
 
-    @settings(COMMON, max_examples=40)
+    @settings(COMMON, max_examples=25)
     @given(ROWS, st.lists(st.booleans(), min_size=8, max_size=8))
     def any_rows(rows: list[Metrics], is_built: list[bool]) -> None:
         found = []
@@ -806,7 +806,7 @@ def test_folding_what_is_taken_back_restores_every_answer(world: World) -> None:
     ]
     world.merge_early()
 
-    @settings(COMMON, max_examples=20)
+    @settings(COMMON, max_examples=12)
     @given(ROWS, ROWS)
     def any_rows(rows: list[Metrics], taken_back: list[Metrics]) -> None:
         world.clear()

@@ -24,7 +24,7 @@ OBJECTS = st.dictionaries(st.one_of(TEXT, st.sampled_from(["", "a"])), VALUES, m
 
 
 def test_the_fast_count_of_set_aside_names_is_the_exploded_one(world: World) -> None:
-    @settings(COMMON, max_examples=400)
+    @settings(COMMON, max_examples=250)
     @given(ARRAYS)
     def any_array(elements: list[Any]) -> None:
         fast, exploded = world.builder.execute(
@@ -38,7 +38,7 @@ def test_the_fast_count_of_set_aside_names_is_the_exploded_one(world: World) -> 
 
 
 def test_the_fast_count_of_set_aside_counts_is_the_exploded_one(world: World) -> None:
-    @settings(COMMON, max_examples=400)
+    @settings(COMMON, max_examples=250)
     @given(OBJECTS)
     def any_object(members: dict[str, Any]) -> None:
         fast, exploded = world.builder.execute(

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 from roles.installation import Installation, drop_roles, installed
+from spreading import spread
 
 from fiml.errors import LocalServerError
 from fiml.local_server import local_server, remove_local_server
@@ -26,7 +27,7 @@ def installation(server: Any) -> Iterator[Installation]:
             drop_roles(connection, name)
 
 
-@pytest.fixture(scope="module", params=["system", "embedded"])
+@pytest.fixture(scope="module", params=["system", *spread(["embedded"], 3)])
 def cluster(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:

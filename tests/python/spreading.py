@@ -1,0 +1,32 @@
+"""What takes too long for one run is spread over several days; `make test-long` runs all of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+__all__ = ["spread"]
+
+# Of the run, so that the workers of pytest-xdist agree.
+_TODAY = int(os.environ["SESSION_ANALYTICS_TEST_DAY"])
+
+
+def spread(values: Iterable[Any], days: int, name: Callable[[Any], str] = str) -> list[Any]:
+    """All values as parameters of a test; those of another day are for the long run.
+
+    Args:
+        values: in an order that does not change; a tuple is several arguments.
+        days: over how many they are spread.
+        name: makes the name of a value.
+    """
+    return [
+        pytest.param(
+            *(value if isinstance(value, tuple) else (value,)),
+            id=name(value),
+            marks=[] if number % days == _TODAY % days else [pytest.mark.long],
+        )
+        for number, value in enumerate(values)
+    ]
