@@ -5,7 +5,6 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -13,6 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from spreading import spread as _spread  # noqa: F401 - the day is that of the main process
 
 from fiml.local_server import local_server, remove_local_server
 from fiml.sessions.migrations import migrate
@@ -20,12 +20,9 @@ from fiml.sessions.roles import drop_left_roles
 
 # The workers of pytest-xdist inherit it and so share one server.
 _HOME_VARIABLE = "SESSION_ANALYTICS_TEST_SERVER_HOME"
-# What takes too long for one run is spread over several days; they inherit the day too.
-_DAY_VARIABLE = "SESSION_ANALYTICS_TEST_DAY"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    os.environ.setdefault(_DAY_VARIABLE, str(datetime.now(UTC).toordinal()))
     if _is_worker(config) or "DATABASE_URL" in os.environ:
         return
     # pytest's own folders are closed to the user that the server of root runs under.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 __all__ = ["spread"]
 
-# Of the run, so that the workers of pytest-xdist agree.
-_TODAY = int(os.environ["SESSION_ANALYTICS_TEST_DAY"])
+# Of the run: the workers of pytest-xdist inherit it, and so agree.
+_TODAY = int(
+    os.environ.setdefault("SESSION_ANALYTICS_TEST_DAY", str(datetime.now(UTC).toordinal()))
+)
 
 
 def spread(values: Iterable[Any], days: int, name: Callable[[Any], str] = str) -> list[Any]:

@@ -30,7 +30,7 @@ ROUNDS = [
     for parameters in spread(
         [(name, number) for number in range(campaign.short)],
         # dbt takes its time.
-        2 if name.startswith("build") else 1,
+        3 if name.startswith("build") else 1,
         lambda played: f"{played[0]}-{played[1]}",
     )
 ]

@@ -51,7 +51,7 @@ class Mutant:
 
 
 # All of them take longer than everything else: a run tries a sixth, and another one the next day.
-DAYS = 12
+DAYS = 24
 
 READER = [
     Mutant(
@@ -551,15 +551,16 @@ def test_a_cache_that_mistakes_a_copy_for_the_database_is_found(
         )
 
 
-def test_without_a_mistake_the_same_histories_pass(world: World) -> None:
-    directed_cases(world)
+@pytest.mark.parametrize(
+    "cases",
+    spread(
+        [directed_cases, cases_of_the_serving_layer, cases_of_time_series],
+        3,
+        lambda cases: cases.__name__,
+    ),
+)
+def test_without_a_mistake_the_same_cases_pass(
+    world: World, cases: Callable[[World], None]
+) -> None:
+    cases(world)
     random_cases(world)
-
-
-def test_without_a_mistake_the_same_cases_of_the_serving_layer_pass(world: World) -> None:
-    cases_of_the_serving_layer(world)
-    random_cases(world)
-
-
-def test_without_a_mistake_the_same_cases_of_time_series_pass(world: World) -> None:
-    cases_of_time_series(world)

@@ -52,7 +52,7 @@ FREE_TEXT = {
     "SESSION_ANALYTICS_PROJECT_DIR",
 }
 # Where the tool is served to is no part of what is asked.
-SERVING = {("mcp", "host"), ("mcp", "port")}
+SERVING = {(command, option) for command in ("mcp", "serve") for option in ("host", "port")}
 
 
 def table(first_heading: str) -> list[list[str]]:

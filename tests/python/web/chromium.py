@@ -49,6 +49,10 @@ def find_chromium() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
+class NavigatedError(Exception):
+    """The page that an expression was for has given way to another one."""
+
+
 class Tab:
     """One page, and everything that it asked for and complained of."""
 
@@ -112,6 +116,8 @@ class Tab:
         await self._connection.send(json.dumps(message))
         async with asyncio.timeout(PATIENCE):
             found = await answer
+        if "error" in found and "navigated" in found["error"]["message"]:
+            raise NavigatedError(found["error"]["message"])
         assert "error" not in found, found
         result: dict[str, Any] = found["result"]
         return result
@@ -131,8 +137,8 @@ class Tab:
         return found["result"].get("value")
 
     async def until(self, condition: str) -> None:
-        """Wait in the page, frame by frame, until a condition holds there."""
-        await self.value(
+        """Wait in the page, frame by frame, until a condition holds there, or in the next page."""
+        look = (
             "new Promise((resolve, reject) => {"
             f"const give_up = performance.now() + {PATIENCE * 1000 / 2};"
             f"const look = () => {{ if ({condition}) resolve(performance.now());"
@@ -140,6 +146,14 @@ class Tab:
             f"{json.dumps(condition)} + ' never came: ' + document.body.innerText.slice(0, 600)));"
             "else requestAnimationFrame(look); }; look(); })"
         )
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                try:
+                    await self.value(look)
+                    return
+                except NavigatedError:
+                    # The page that was looked at is gone; what is asked for is on the next one.
+                    await asyncio.sleep(0)
 
     async def press(self, key: str, modifiers: int = 0) -> None:
         given = KEYS[key]

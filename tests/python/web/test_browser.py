@@ -376,7 +376,9 @@ async def test_a_person_signs_in_with_a_token_that_no_script_and_no_address_hold
         await keep(tab, "login")
         await tab.type("nonsense")
         await tab.value("document.querySelector('button').click()")
-        await tab.until("document.querySelector('[role=alert]')")
+        await tab.until(
+            "document.querySelector('[role=alert]') && document.activeElement.id === 'token'"
+        )
         await tab.type(token)
         await tab.press("Tab")
         await tab.press("Enter")
