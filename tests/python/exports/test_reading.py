@@ -248,7 +248,10 @@ async def test_a_stream_that_is_left_frees_its_connection(
             async with aclosing(analytics.stream_session_metrics()) as batches:
                 assert len(await anext(batches)) == 1_000
             assert (await analytics.get_session_stats())["total_sessions"] == 5_000
-    idle = "select count(*) from pg_stat_activity where state = 'idle in transaction'"
+    idle = (
+        "select count(*) from pg_stat_activity "
+        "where state = 'idle in transaction' and datname = current_database()"
+    )
     assert database.execute(idle).fetchone() == (0,)
 
 
