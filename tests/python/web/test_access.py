@@ -396,7 +396,8 @@ async def test_no_log_names_a_user_or_repeats_a_token(
 ) -> None:
     token = issuer.token("analyst_001", USERS_SCOPE)
     expired = issuer.token("analyst_001", exp=1)
-    async with serve(guarded) as origin:
+    # What it fails for takes as long to find out.
+    async with serve(replace(guarded, timeout_seconds=10)) as origin:
         async with signed_in(origin, token) as http:
             for params in ({}, {"user": "analyst_002"}, {"user": "analyst_002\0"}, {"x": token}):
                 for path in ("/", *FIGURES):
