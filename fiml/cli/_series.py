@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["timeseries"]
 
+_WIDTH_WITH_BARS: Final = 96
 _SHOWN: Final = {
     "hour": "%Y-%m-%d %H:%M",
     "day": "%a %Y-%m-%d",
-    "week": "%G-W%V from %Y-%m-%d",
+    "week": "%G-W%V",
     "month": "%Y-%m",
 }
 
@@ -73,11 +74,13 @@ def _table(series: Mapping[str, Any]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, header_style="dim")
+    table = Table(box=None, header_style="dim", padding=(0, 1, 0, 0))
     table.add_column(series["grain"], no_wrap=True)
-    for title in ("sessions", "archived", "queries", "per session", "duration", "abandoned"):
+    for title in ("sessions", "archived", "queries", "q/session", "duration", "abandoned"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("", style="blue", no_wrap=True)
+    has_bars = out_console().width >= _WIDTH_WITH_BARS
+    if has_bars:
+        table.add_column("", style="blue", no_wrap=True)
     most = max((period["total_sessions"] for period in series["periods"]), default=0)
     for period in series["periods"]:
         start = datetime.fromisoformat(period["period_start"])
@@ -85,7 +88,7 @@ def _table(series: Mapping[str, Any]) -> Table:
         if period["is_open"]:
             label.append(" so far", style="dim")
         elif period["is_partial"]:
-            label.append(" in part", style="dim")
+            label.append(" part", style="dim")
         table.add_row(
             label,
             f"{period['total_sessions']:,}",
@@ -94,6 +97,6 @@ def _table(series: Mapping[str, Any]) -> Table:
             f"{period['avg_queries_per_session']:,.2f}",
             span(period["avg_duration_seconds"]),
             percent(period["abandonment_rate"]),
-            bar(period["total_sessions"], most),
+            *([bar(period["total_sessions"], most)] if has_bars else []),
         )
     return table
