@@ -1,6 +1,7 @@
 """The PostgreSQL server of the tests, and throw-away databases on it."""
 
 import os
+import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -128,3 +129,21 @@ def migrated_template(server: Server) -> Iterator[str]:
 def migrated_database(make_database: Callable[..., str], migrated_template: str) -> str:
     """The conninfo of a migrated database without a row in it."""
     return make_database(migrated_template)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    if os.geteuid() != 0 or not Path("/bin/mount").exists():
+        pytest.skip("no file system can be mounted here")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["/bin/mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["/bin/umount", str(folder)], check=True)

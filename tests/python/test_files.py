@@ -1,7 +1,6 @@
 """A file is written whole or not at all."""
 
 import os
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,24 +143,6 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(
     with pytest.raises(error), replacing(tmp_path / place):
         pytest.fail("the block was entered")
     assert names(tmp_path) == ["file", "folder"]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    if os.geteuid() != 0 or not Path("/bin/mount").exists():
-        pytest.skip("no file system can be mounted here")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["/bin/mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip("no file system can be mounted here")
-    yield folder
-    subprocess.run(["/bin/umount", str(folder)], check=True)
 
 
 def test_a_full_disk_is_an_error_and_leaves_what_was_there(small_disk: Path) -> None:

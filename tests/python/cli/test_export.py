@@ -8,7 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -220,24 +220,6 @@ def test_ctrl_c_leaves_no_half_file(
     assert (process.returncode, stdout, stderr) == (130, b"", b"")
     assert names(tmp_path) == ([] if before is None else ["figures.csv"])
     assert before is None or target.read_bytes() == before
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    if os.geteuid() != 0 or not Path("/bin/mount").exists():
-        pytest.skip("no file system can be mounted here")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["/bin/mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip("no file system can be mounted here")
-    yield folder
-    subprocess.run(["/bin/umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("format_", ["csv", "xlsx"])
