@@ -367,19 +367,26 @@ async def test_who_cannot_be_answered_is_told_so_and_stays(
 ) -> None:
     async with serve(settings) as origin, looking(origin) as connection:
         await received(connection)
-        with psycopg.connect(settings.conninfo, autocommit=True) as database:
+        # What it changes waits for views under way, which go on in this loop.
+        async with await psycopg.AsyncConnection.connect(
+            settings.conninfo, autocommit=True
+        ) as database:
             # It is seen as a change, and cannot be read.
-            database.execute("alter table session_metrics rename to elsewhere")
-            database.execute("alter function analytics.read_window rename to read_window_elsewhere")
-            database.execute(
+            await database.execute("alter table session_metrics rename to elsewhere")
+            await database.execute(
+                "alter function analytics.read_window rename to read_window_elsewhere"
+            )
+            await database.execute(
                 "alter function analytics.read_periods rename to read_periods_elsewhere"
             )
-            database.execute("alter table marts.daily_session_stats rename to elsewhere")
-            database.execute("insert into sessions (id, type) values (gen_random_uuid(), 'equity')")
+            await database.execute("alter table marts.daily_session_stats rename to elsewhere")
+            await database.execute(
+                "insert into sessions (id, type) values (gen_random_uuid(), 'equity')"
+            )
             message = await received(connection)
             assert message["failure"].startswith("The session database is not prepared for this")
-            database.execute("alter table marts.elsewhere rename to daily_session_stats")
-            database.execute("alter table elsewhere rename to session_metrics")
+            await database.execute("alter table marts.elsewhere rename to daily_session_stats")
+            await database.execute("alter table elsewhere rename to session_metrics")
             add_session(settings.conninfo)
             while "failure" in message:
                 message = await received(connection)
