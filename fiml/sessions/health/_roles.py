@@ -49,12 +49,26 @@ select
         ''
     ) as source_schema
 """
+# Of the login, whatever role it has taken.
+_LOGIN: Final = """
+select
+    quote_ident(pg_roles.rolname) as name,
+    pg_roles.rolsuper or pg_roles.rolbypassrls as is_too_mighty,
+    (
+        select quote_ident(roles.role_name)
+        from analytics.roles
+        where roles.purpose = 'builder'
+    ) as builder
+from pg_roles
+where pg_roles.rolname = session_user
+"""
 
 
 async def roles(connection: Connection, settings: Settings, _limits: Limits) -> list[Finding]:
-    """Whether each role is there and as it was made, and PUBLIC has nothing."""
+    """Whether each role is there and as it was made; what PUBLIC has, and this login."""
     known = await all_rows(connection, _ROLES)
     opened = await one_row(connection, _OPENED, [settings.source_schema])
+    login = await one_row(connection, _LOGIN)
     findings = [*_of_roles(known), *_of_public(opened)]
     if not known:
         findings.append(
@@ -66,14 +80,16 @@ async def roles(connection: Connection, settings: Settings, _limits: Limits) -> 
                 "made by `session-analytics migrate` with a login that has CREATEROLE.",
             )
         )
-    return findings or [
-        Finding(
-            "roles",
-            Severity.OK,
-            "roles",
-            "Each is there, has what it needs and is no superuser; PUBLIC has nothing.",
+    if not findings:
+        findings.append(
+            Finding(
+                "roles",
+                Severity.OK,
+                "roles",
+                "Each is there, has what it needs and is no superuser; PUBLIC has nothing.",
+            )
         )
-    ]
+    return [*findings, *_of_login(login)]
 
 
 def _of_roles(known: Sequence[Any]) -> Iterator[Finding]:
@@ -128,6 +144,19 @@ def _of_public(opened: Any) -> Iterator[Finding]:
             f"What PUBLIC makes in {opened.source_schema} could be found by functions that run "
             "with their owner's rights.",
             f"Run in psql: revoke create on schema {opened.source_schema} from PUBLIC;",
+        )
+
+
+def _of_login(login: Any) -> Iterator[Finding]:
+    # Where there are no roles, there is none that a lesser login could be given.
+    if login.is_too_mighty and login.builder is not None:
+        yield Finding(
+            "login",
+            Severity.WARNING,
+            "this login may too much",
+            f"{login.name}: superuser, or passes row security by. Whoever has it has the server.",
+            "Let SESSION_ANALYTICS_BUILDER_URL name a login that is neither, and a member of "
+            f"{login.builder}.",
         )
 
 

@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 import yaml
 from alerts.world import File, Mailbox, Receiver, mailing, receiving
+from spreading import spread
 from warehouse.application import Connection, leave_expired_sessions, one
 
 import orchestration
@@ -85,7 +86,7 @@ def test_rules_are_evaluated_after_the_build_and_a_rule_that_holds_fails_no_run(
     assert receiver.events == ["fired"]
 
 
-@pytest.mark.parametrize("wrong", ["rules", "modes", "channel"])
+@pytest.mark.parametrize("wrong", spread(["rules", "modes", "channel"], 3))
 def test_whatever_is_wrong_with_alerts_fails_no_run(
     database: Connection, instance: dg.DagsterInstance, file: File, receiver: Receiver, wrong: str
 ) -> None:

@@ -27,15 +27,21 @@ def installation(server: Any) -> Iterator[Installation]:
             drop_roles(connection, name)
 
 
-@pytest.fixture(scope="module", params=["system", *spread(["embedded"], 3)])
+def _is_here(source: str) -> bool:
+    try:
+        return bool(find_binaries(source))
+    except LocalServerError:
+        return False
+
+
+SOURCES = [source for source in ("system", "embedded") if _is_here(source)]
+
+
+@pytest.fixture(scope="module", params=spread(SOURCES, len(SOURCES)))
 def cluster(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The superuser's conninfo of a cluster of its own, of each version that is here."""
-    try:
-        find_binaries(request.param)
-    except LocalServerError as error:
-        pytest.skip(str(error))
     folder = Path(tmp_path_factory.mktemp("cluster")) / "server"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CHOICE_VARIABLE, request.param)

@@ -1,5 +1,6 @@
 """What `doctor` says of roles: each thing that can be wrong with them, made wrong for real."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from psycopg import sql
 from roles.installation import Installation, findings_on_roles
 
-from fiml.sessions.health import Severity
+from fiml.sessions.health import Finding, Severity, examine
 from fiml.sessions.migrations import migrate
 from fiml.sessions.roles import Purpose, roles_in_use
 from fiml.settings import Settings
@@ -52,6 +53,19 @@ def test_roles_as_they_were_made_are_well_for_each_who_may_look(
         findings = findings_on_roles(conninfo)
         assert list(findings) == ["roles"]
         assert (findings["roles"].severity, findings["roles"].remedy) == (Severity.OK, None)
+
+
+def test_a_login_that_may_everything_is_told_so(installation: Installation) -> None:
+    def findings(conninfo: str) -> list[Finding]:
+        found = asyncio.run(examine(Settings(conninfo=conninfo)))
+        return [finding for finding in found if finding.code == "login"]
+
+    (finding,) = findings(installation.superuser)
+    assert finding.severity is Severity.WARNING
+    with installation.connected() as connection:
+        builder = roles_in_use(connection)[Purpose.BUILDER]
+    assert builder in (finding.remedy or "")
+    assert findings(installation.conninfo(Purpose.BUILDER)) == []
 
 
 @pytest.mark.parametrize("purpose", Purpose)
