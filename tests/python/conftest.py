@@ -18,6 +18,8 @@ from spreading import spread as _spread  # noqa: F401 - the day is that of the m
 from fiml.local_server import local_server, remove_local_server
 from fiml.sessions.migrations import migrate
 from fiml.sessions.roles import drop_left_roles
+from fiml.settings import Settings
+from fiml.warehouse.project import Mart, load_marts
 
 # The workers of pytest-xdist inherit it and so share one server.
 _HOME_VARIABLE = "SESSION_ANALYTICS_TEST_SERVER_HOME"
@@ -129,6 +131,12 @@ def migrated_template(server: Server) -> Iterator[str]:
 def migrated_database(make_database: Callable[..., str], migrated_template: str) -> str:
     """The conninfo of a migrated database without a row in it."""
     return make_database(migrated_template)
+
+
+@pytest.fixture(scope="session")
+def marts() -> tuple[Mart, ...]:
+    """What a build folds."""
+    return load_marts(Settings.from_environment())
 
 
 @pytest.fixture

@@ -9,13 +9,7 @@ from exactness.restoring import dump_and_restore
 from exactness.world import World
 
 from fiml.local_server import local_server, remove_local_server
-from fiml.settings import Settings
-from fiml.warehouse.project import Mart, load_marts
-
-
-@pytest.fixture(scope="session")
-def marts() -> tuple[Mart, ...]:
-    return load_marts(Settings.from_environment())
+from fiml.warehouse.project import Mart
 
 
 @pytest.fixture

@@ -5,13 +5,7 @@ from collections.abc import Iterator
 import pytest
 from exactness.world import World
 
-from fiml.settings import Settings
-from fiml.warehouse.project import Mart, load_marts
-
-
-@pytest.fixture(scope="session")
-def marts() -> tuple[Mart, ...]:
-    return load_marts(Settings.from_environment())
+from fiml.warehouse.project import Mart
 
 
 @pytest.fixture

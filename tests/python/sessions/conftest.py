@@ -8,12 +8,6 @@ import pytest
 
 from fiml.sessions.store import SessionStore
 from fiml.settings import Settings
-from fiml.warehouse.project import Mart, load_marts
-
-
-@pytest.fixture(scope="session")
-def marts() -> tuple[Mart, ...]:
-    return load_marts(Settings.from_environment())
 
 
 @pytest.fixture
