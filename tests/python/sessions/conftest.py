@@ -1,4 +1,4 @@
-"""A session store on a database of its own, and the database beside it."""
+"""A store and a reader on a database of their own, and the database beside them."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from fiml.database import Database
+from fiml.sessions.analytics import SessionAnalytics
 from fiml.sessions.store import SessionStore
 from fiml.settings import Settings
 
@@ -20,6 +22,17 @@ def settings(migrated_database: str) -> Settings:
 async def store(settings: Settings) -> AsyncIterator[SessionStore]:
     async with SessionStore(settings) as opened:
         yield opened
+
+
+@pytest.fixture
+def analytics(store: SessionStore) -> SessionAnalytics:
+    return SessionAnalytics(store._session_maker)
+
+
+@pytest.fixture
+def closed() -> SessionAnalytics:
+    """Nobody answers there, and nobody ever connected."""
+    return SessionAnalytics(Database(Settings(conninfo="host=127.0.0.1 port=1 user=nobody")))
 
 
 @pytest.fixture

@@ -6,11 +6,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from sessions.test_analytics import META_KEYS, USER, write
+from sessions.examples import META_KEYS, USER, write
 
 from fiml.errors import InvalidArgumentError
 from fiml.sessions.analytics import NO_METRICS_MESSAGE, SessionAnalytics
-from fiml.sessions.store import SessionStore
 from fiml.settings import Settings
 from fiml.warehouse.fold import fold
 from fiml.warehouse.project import load_marts
@@ -32,11 +31,6 @@ FIGURES = [
     "session_type_breakdown",
     "popular_tags",
 ]
-
-
-@pytest.fixture
-def analytics(store: SessionStore) -> SessionAnalytics:
-    return SessionAnalytics(store._session_maker)
 
 
 def write_days(database: Connection, days: int) -> None:
