@@ -1,6 +1,7 @@
 """The PostgreSQL server of the tests, and throw-away databases on it."""
 
 import os
+import shutil
 import subprocess
 import tempfile
 import uuid
@@ -23,15 +24,26 @@ from fiml.warehouse.project import Mart, load_marts
 
 # The workers of pytest-xdist inherit it and so share one server.
 _HOME_VARIABLE = "SESSION_ANALYTICS_TEST_SERVER_HOME"
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder with a random name is made in it
+# Write-ahead log included.
+_ROOM_FOR_A_SERVER = 4 * 2**30
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if _is_worker(config) or "DATABASE_URL" in os.environ:
         return
     # pytest's own folders are closed to the user that the server of root runs under.
-    home = Path(tempfile.mkdtemp(prefix="session-analytics-tests-"))
+    home = Path(tempfile.mkdtemp(prefix="session-analytics-tests-", dir=_folder_in_memory()))
     home.chmod(0o711)
     os.environ[_HOME_VARIABLE] = str(home)
+
+
+def _folder_in_memory() -> Path | None:
+    """Where there is room for the server's files; each test's database is ten megabytes of them."""
+    if not os.access(_SHARED_MEMORY, os.W_OK | os.X_OK):
+        return None
+    room = shutil.disk_usage(_SHARED_MEMORY).free
+    return _SHARED_MEMORY if room >= _ROOM_FOR_A_SERVER else None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
