@@ -19,6 +19,7 @@ from roles.installation import (
     own_names,
     privileges,
 )
+from spreading import spread
 from warehouse.application import record_metrics
 
 from fiml.database import Database
@@ -122,7 +123,7 @@ def dependent_on_login(connection: Connection, login: str) -> int:
     )
 
 
-@pytest.mark.parametrize("self_grant", ["", "set", "set, inherit"])
+@pytest.mark.parametrize("self_grant", spread(["", "set", "set, inherit"], 3))
 def test_createrole_alone_is_enough(world: World, self_grant: str) -> None:
     login = world.login("createrole")
     database = world.database(login)
