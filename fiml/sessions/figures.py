@@ -14,6 +14,7 @@ __all__ = [
     "MOST_FREQUENT",
     "Counts",
     "Figures",
+    "Names",
     "by_frequency",
     "count_members",
     "count_names",
@@ -37,13 +38,27 @@ Counts = list[tuple[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
+class Names:
+    """Names with their counts, most frequent first.
+
+    Attributes:
+        session_types, query_types: all that occur.
+        assets, tags: the ten most frequent.
+    """
+
+    session_types: Counts
+    query_types: Counts
+    assets: Counts
+    tags: Counts
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
-    """What is known of a window: exact sums, and names with their counts, most frequent first.
+    """What is known of a window, exactly.
 
     Attributes:
         duration_seconds: of all sessions together.
-        session_types, query_types: all that occur.
-        assets, tags: the ten most frequent.
+        names: None where they were not asked for.
     """
 
     sessions: int
@@ -52,10 +67,7 @@ class Figures:
     queries: int
     duration_seconds: int
     abandoned_sessions: int
-    session_types: Counts
-    query_types: Counts
-    assets: Counts
-    tags: Counts
+    names: Names | None
 
 
 def by_frequency(counts: Mapping[str, int] | Iterable[tuple[str, int]]) -> Counts:

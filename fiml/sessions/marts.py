@@ -11,7 +11,7 @@ from psycopg.rows import class_row
 
 from fiml.database import Connection
 from fiml.sessions import queries
-from fiml.sessions.figures import Figures, by_frequency
+from fiml.sessions.figures import Figures, Names, by_frequency
 from fiml.sessions.queries import CountRow, MetaRow, StatsRow
 from fiml.sessions.questions import PeriodsQuestion, Question
 
@@ -36,9 +36,14 @@ async def read_marts(
             if is_idle:
                 await connection.execute(queries.BEGIN)
             stats = await _ask(connection, queries.StatsRow, statements.stats, parameters)
-            assets = await _ask(connection, queries.CountRow, statements.assets, parameters)
-            types = await _ask(connection, queries.CountRow, statements.query_types, parameters)
-            tags = await _ask(connection, queries.CountRow, statements.tags, parameters)
+            named = [
+                await _ask(connection, queries.CountRow, statement, parameters)
+                for statement in (
+                    (statements.assets, statements.query_types, statements.tags)
+                    if question.has_names
+                    else ()
+                )
+            ]
             active = await _ask(connection, queries.ActiveRow, statements.active, parameters)
             meta = (
                 await _ask(connection, queries.MetaRow, statements.meta, parameters)
@@ -52,9 +57,7 @@ async def read_marts(
             await connection.rollback()
         raise
     stats_rows = _by_period(await stats.fetchall())
-    asset_rows = _by_period(await assets.fetchall())
-    type_rows = _by_period(await types.fetchall())
-    tag_rows = _by_period(await tags.fetchall())
+    name_rows = [_by_period(await asked.fetchall()) for asked in named]
     active_sessions = (await active.fetchall())[0].active_sessions
     figures = [
         Figures(
@@ -64,12 +67,9 @@ async def read_marts(
             queries=sum(row.queries for row in stats_rows[period]),
             duration_seconds=sum(row.duration_seconds for row in stats_rows[period]),
             abandoned_sessions=sum(row.abandoned_sessions for row in stats_rows[period]),
-            session_types=by_frequency(
-                (row.session_type, row.sessions) for row in stats_rows[period]
-            ),
-            query_types=[(row.name, row.occurrences) for row in type_rows[period]],
-            assets=[(row.name, row.occurrences) for row in asset_rows[period]],
-            tags=[(row.name, row.occurrences) for row in tag_rows[period]],
+            names=_names(stats_rows[period], [rows[period] for rows in name_rows])
+            if question.has_names
+            else None,
         )
         for period in range(1, periods + 1)
     ]
@@ -81,6 +81,16 @@ async def _ask(
 ) -> Any:
     cursor = connection.cursor(binary=True, row_factory=class_row(row))
     return await cursor.execute(statement, parameters)
+
+
+def _names(stats: Sequence[StatsRow], counted: Sequence[Sequence[CountRow]]) -> Names:
+    assets, query_types, tags = ([(row.name, row.occurrences) for row in rows] for rows in counted)
+    return Names(
+        session_types=by_frequency((row.session_type, row.sessions) for row in stats),
+        query_types=query_types,
+        assets=assets,
+        tags=tags,
+    )
 
 
 def _by_period(rows: Sequence[Row]) -> dict[int, list[Row]]:

@@ -18,6 +18,11 @@ class Question:
     as_of: datetime | None = None
     include_meta: bool = False
 
+    @property
+    def has_names(self) -> bool:
+        """Whether names are told beside the sums: always."""
+        return True
+
     def parameters(self, **others: object) -> dict[str, object]:
         """For a statement of fiml.sessions.queries."""
         return {
@@ -36,6 +41,7 @@ class PeriodsQuestion:
 
     Attributes:
         boundaries: where each begins, and the last one ends, ascending and not after `as_of`.
+        has_names: whether names are told beside the sums: most of what an answer costs.
     """
 
     user_id: str | None
@@ -43,6 +49,7 @@ class PeriodsQuestion:
     boundaries: tuple[datetime, ...]
     as_of: datetime
     include_meta: bool = False
+    has_names: bool = True
 
     @property
     def length(self) -> int:
@@ -57,5 +64,6 @@ class PeriodsQuestion:
             "boundaries": list(self.boundaries),
             "as_of": self.as_of,
             "include_meta": self.include_meta,
+            "has_names": self.has_names,
             **others,
         }

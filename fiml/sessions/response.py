@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from fiml.sessions.figures import Figures
+from fiml.sessions.figures import Figures, Names
 from fiml.sessions.periods import Grain, Period
 from fiml.sessions.queries import MetaRow
 
@@ -28,7 +28,7 @@ def stats_response(
 ) -> dict[str, Any]:
     """The documented dictionary; `window` says which one it is, in keys of its own."""
     response = {"status": "success"} | _sums(figures, is_open=is_open) | window
-    response |= {"user_id": user_id, "session_type": session_type} | _names(figures)
+    response |= {"user_id": user_id, "session_type": session_type} | _names(figures.names)
     if figures.sessions == 0:
         response["message"] = NO_METRICS_MESSAGE
     return response
@@ -58,7 +58,7 @@ def series_response(
                 "is_open": period.is_open,
                 "is_partial": period.is_partial,
                 **_sums(figures, is_open=period.is_open),
-                **_names(figures),
+                **_names(figures.names),
             }
             for period, figures in periods
         ],
@@ -98,12 +98,14 @@ def _sums(figures: Figures, *, is_open: bool) -> dict[str, Any]:
     }
 
 
-def _names(figures: Figures) -> dict[str, Any]:
+def _names(names: Names | None) -> dict[str, Any]:
+    if names is None:
+        return {}
     return {
-        "top_assets": [{"symbol": name, "count": count} for name, count in figures.assets],
-        "query_type_distribution": dict(figures.query_types),
-        "session_type_breakdown": dict(figures.session_types),
-        "popular_tags": [{"tag": name, "count": count} for name, count in figures.tags],
+        "top_assets": [{"symbol": name, "count": count} for name, count in names.assets],
+        "query_type_distribution": dict(names.query_types),
+        "session_type_breakdown": dict(names.session_types),
+        "popular_tags": [{"tag": name, "count": count} for name, count in names.tags],
     }
 
 

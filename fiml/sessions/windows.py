@@ -15,6 +15,7 @@ from fiml.sessions import queries
 from fiml.sessions.figures import (
     Counts,
     Figures,
+    Names,
     by_frequency,
     count_members,
     count_names,
@@ -99,6 +100,8 @@ async def read_periods(
     )
     if not rows:
         return None
+    if not question.has_names:
+        return _sums_of_periods(question, rows, "serving")
     incarnation = next(part.incarnation for _, part in rows if part.part == "window")
     folded = []
     for parts in _by_period(rows, question):
@@ -114,9 +117,8 @@ async def read_user_periods(
     connection: Connection, question: PeriodsQuestion, *, may_be_heavy: bool
 ) -> tuple[list[Figures], MetaRow] | None:
     """Read a user's own source rows; `None` for a heavy user, if he may be one."""
-    statement = queries.USER_PERIODS[
-        question.session_type is not None, may_be_heavy, question.include_meta
-    ]
+    statements = queries.USER_PERIODS if question.has_names else queries.USER_PERIODS_OF_SUMS
+    statement = statements[question.session_type is not None, may_be_heavy, question.include_meta]
     rows = await _ask_layer(
         connection,
         args_row(_of_period),
@@ -126,6 +128,8 @@ async def read_user_periods(
     )
     if not rows:
         return None
+    if not question.has_names:
+        return _sums_of_periods(question, rows, "source")
     return await _add_up_periods(connection, question, rows, [None] * question.length)
 
 
@@ -166,6 +170,19 @@ def _folded_rows(
 ) -> tuple[dict[str, int], list[tuple[int, bytes]]]:
     folded = [(part.sign, part.entries) for part in parts if part.entries is not None]
     return _sums([part for part in parts if part.entries is not None]), folded
+
+
+def _sums_of_periods(
+    question: PeriodsQuestion, rows: Sequence[tuple[int, WindowPart]], path: str
+) -> tuple[list[Figures], MetaRow]:
+    sums = [_sums(parts) for parts in _by_period(rows, question)]
+    parts = [part for _, part in rows]
+    serving_rows = sum(part.part == "folded" for part in parts)
+    set_aside_values = sum(its["set_aside_values"] for its in sums)
+    return (
+        [_figures_of(its, None) for its in sums],
+        _meta(parts, path, serving_rows, set_aside_values),
+    )
 
 
 def _sums(parts: Sequence[WindowPart]) -> dict[str, int]:
@@ -219,13 +236,7 @@ async def _figures(
         )
         for kind, column in _NAMED.items()
     }
-    figures = Figures(
-        sessions=sums["sessions"],
-        active_sessions=sums["open_sessions"],
-        archived_sessions=sums["archived_sessions"],
-        queries=sums["queries"],
-        duration_seconds=sums["duration_seconds"],
-        abandoned_sessions=sums["abandoned_sessions"],
+    names = Names(
         session_types=by_frequency({question.session_type: sums["sessions"]})
         if question.session_type is not None
         else _all("session_type", folded, changes),
@@ -233,7 +244,19 @@ async def _figures(
         assets=_most_frequent("asset", folded, changes),
         tags=_most_frequent("tag", folded, changes),
     )
-    return figures, sums["set_aside_values"]
+    return _figures_of(sums, names), sums["set_aside_values"]
+
+
+def _figures_of(sums: dict[str, int], names: Names | None) -> Figures:
+    return Figures(
+        sessions=sums["sessions"],
+        active_sessions=sums["open_sessions"],
+        archived_sessions=sums["archived_sessions"],
+        queries=sums["queries"],
+        duration_seconds=sums["duration_seconds"],
+        abandoned_sessions=sums["abandoned_sessions"],
+        names=names,
+    )
 
 
 async def _changes(

@@ -52,6 +52,7 @@ class Subject:
         window: which one.
         days: its length, where it is one of days that ends now.
         grain: of the periods; None takes one that suits the window's length.
+        has_names: whether the names of each period are read, for programs; the page shows none.
     """
 
     user_id: str | None
@@ -60,6 +61,7 @@ class Subject:
     days: int | None
     zone: ZoneInfo
     grain: Grain | None
+    has_names: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -40,21 +41,37 @@ _CODES: Final = 4000
 Render = Callable[[View, Filters], dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Face:
+    """Who is at the other end.
+
+    Attributes:
+        path: where.
+        renderer: makes what writes the messages of one connection.
+        has_names: whether the names of each period are among them.
+    """
+
+    path: str
+    renderer: Callable[[], Render]
+    has_names: bool
+
+
 def live_routes(service: Service, send_seconds: float = _SECONDS_TO_SEND) -> list[WebSocketRoute]:
     """`/live` for the page, `/api/live` for programs."""
 
-    def route(path: str, renderer: Callable[[], Render]) -> WebSocketRoute:
+    def route(face: _Face) -> WebSocketRoute:
         async def endpoint(websocket: WebSocket) -> None:
-            await _serve(websocket, service, path, renderer(), send_seconds)
+            await _serve(websocket, service, face, send_seconds)
 
-        return WebSocketRoute(path, endpoint)
+        return WebSocketRoute(face.path, endpoint)
 
-    return [route("/live", _Parts), route("/api/live", lambda: _as_figures)]
+    return [
+        route(_Face("/live", _Parts, has_names=False)),
+        route(_Face("/api/live", lambda: _as_figures, has_names=True)),
+    ]
 
 
-async def _serve(
-    websocket: WebSocket, service: Service, path: str, render: Render, send_seconds: float
-) -> None:
+async def _serve(websocket: WebSocket, service: Service, face: _Face, send_seconds: float) -> None:
     try:
         caller = service.gate.caller(websocket)
     except AuthenticationError as error:
@@ -69,14 +86,21 @@ async def _serve(
             query, as_of = await _first_message(websocket)
             pairs = parse_qsl(query, keep_blank_values=True)
             filters = filters_of(pairs, websocket)
-            with service.gate.call(caller, path, dict(pairs), PARAMETERS) as call:
+            with service.gate.call(caller, face.path, dict(pairs), PARAMETERS) as call:
                 subject = filters.about(call.user_id(filters.subject.user_id))
+                subject = replace(subject, has_names=face.has_names)
             with (
                 service.gate.staying(caller),
                 service.hub.subscribed(subject, as_of) as subscription,
             ):
                 await _keep_sending(
-                    websocket, service, caller, filters, subscription, render, send_seconds
+                    websocket,
+                    service,
+                    caller,
+                    filters,
+                    subscription,
+                    face.renderer(),
+                    send_seconds,
                 )
         except WebSocketDisconnect:
             raise

@@ -80,6 +80,8 @@ class MartState:
 class View:
     """The answers that a view is made of; each is a documented dictionary.
 
+    Where the subject has no names, the series have none either.
+
     Attributes:
         subject: what was asked.
         as_of: the instant of all of them.
@@ -144,7 +146,11 @@ async def _read_view(
             "cache": cache,
             "path": path,
         }
-        of_periods: dict[str, Any] = {"grain": grain, "zone": subject.zone}
+        of_periods: dict[str, Any] = {
+            "grain": grain,
+            "zone": subject.zone,
+            "has_names": subject.has_names,
+        }
         if subject.days is not None:
             stats = await read_stats(connection, days=subject.days, **of_whom)
         else:

@@ -12,13 +12,15 @@
 -- platform has whole days alone, and a user nothing: boundaries move to the beginning of their day, or to the
 -- horizon.
 --
--- There is always a row `window`, of period 1. No row at all: the layer cannot answer.
+-- There is always a row `window`, of period 1. No row at all: the layer cannot answer. Where names are not to
+-- be told, no row has any: they are far larger than the sums.
 create function analytics.read_periods(
     user_id text,
     session_type text,
     boundaries timestamptz[],
     as_of timestamptz,
-    is_set_aside_counted boolean
+    is_set_aside_counted boolean,
+    are_names_told boolean
 )
 returns table (
     period integer,
@@ -183,7 +185,9 @@ begin
         select
             unseen.period, 'unseen' as part, unseen.sign::integer as sign, unseen.fact, unseen.session_type,
             unseen.total_queries, unseen.duration_seconds, unseen.abandoned, unseen.set_aside_values,
-            unseen.assets, unseen.query_types, unseen.tags
+            case when are_names_told then unseen.assets end as assets,
+            case when are_names_told then unseen.query_types end as query_types,
+            case when are_names_told then unseen.tags end as tags
         from unseen
         where
             unseen.fact <> 'opening'
@@ -194,7 +198,9 @@ begin
             pieces.period, pieces.part, pieces.sign, facts.fact, facts.session_type,
             facts.total_queries, facts.duration_seconds, facts.abandoned,
             case when is_set_aside_counted then facts.set_aside_values else 0 end,
-            facts.assets, facts.query_types, facts.tags
+            case when are_names_told then facts.assets end,
+            case when are_names_told then facts.query_types end,
+            case when are_names_told then facts.tags end
         from pieces
         inner join analytics.session_facts as facts
             on facts.occurred_at >= pieces.starts_at and facts.occurred_at < pieces.ends_before
@@ -207,7 +213,9 @@ begin
             pieces.period, pieces.part, pieces.sign, facts.fact, facts.session_type,
             facts.total_queries, facts.duration_seconds, facts.abandoned,
             case when is_set_aside_counted then facts.set_aside_values else 0 end,
-            facts.assets, facts.query_types, facts.tags
+            case when are_names_told then facts.assets end,
+            case when are_names_told then facts.query_types end,
+            case when are_names_told then facts.tags end
         from pieces
         inner join analytics.session_facts as facts
             on
@@ -263,7 +271,7 @@ begin
     select
         covered.period, 'folded', covered.sign, 0, total.sessions, total.queries, total.duration_seconds,
         total.abandoned_sessions, total.archived_sessions, total.set_aside_values, total.open_sessions,
-        null, null, null, null, array_send(total.settled || total.added),
+        null, null, null, null, case when are_names_told then array_send(total.settled || total.added) end,
         null, null, null, null, null, null
     from covered
     cross join lateral (
@@ -288,7 +296,9 @@ begin
         count(*) filter (where facts.fact = 'archival'),
         sum(facts.set_aside_values::bigint)::bigint,
         0,
-        '[' || string_agg(to_jsonb(facts.session_type)::text, ',') filter (where facts.fact = 'metrics') || ']',
+        '[' || string_agg(
+            case when are_names_told then to_jsonb(facts.session_type)::text end, ','
+        ) filter (where facts.fact = 'metrics') || ']',
         '[' || string_agg(facts.assets::text, ',') || ']',
         '[' || string_agg(facts.query_types::text, ',') || ']',
         '[' || string_agg(facts.tags::text, ',') || ']',

@@ -24,7 +24,7 @@ from fiml.sessions.queries.layer import MEMBERS, NAMES, PERIODS, WINDOW
 from fiml.sessions.queries.marts import MartQuestion, mart_question
 from fiml.sessions.queries.rows import ActiveRow, CountRow, MetaRow, StatsRow, WindowPart
 from fiml.sessions.queries.transactions import BEGIN, CLOCK, COMMIT, RECORD
-from fiml.sessions.queries.users import USER_PERIODS, USER_WINDOW
+from fiml.sessions.queries.users import USER_PERIODS, USER_PERIODS_OF_SUMS, USER_WINDOW
 
 __all__ = [
     "BEGIN",
@@ -38,6 +38,7 @@ __all__ = [
     "SESSION_COLUMNS",
     "SNAPSHOT",
     "USER_PERIODS",
+    "USER_PERIODS_OF_SUMS",
     "USER_WINDOW",
     "WINDOW",
     "ActiveRow",

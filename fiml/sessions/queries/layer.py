@@ -15,7 +15,7 @@ select * from analytics.read_window(
 PERIODS: Final = """
 select * from analytics.read_periods(
     %(user_id)s::text, %(session_type)s::text, %(boundaries)s::timestamptz[],
-    %(as_of)s::timestamptz, %(include_meta)s::boolean
+    %(as_of)s::timestamptz, %(include_meta)s::boolean, %(has_names)s::boolean
 )
 """
 

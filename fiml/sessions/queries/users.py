@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Final
 
-__all__ = ["USER_PERIODS", "USER_WINDOW"]
+__all__ = ["USER_PERIODS", "USER_PERIODS_OF_SUMS", "USER_WINDOW"]
 
 _HEAVY: Final = """heavy as (
     select
@@ -31,6 +31,14 @@ _NAMES: Final = """
     '[' || string_agg(facts.assets::text, ',') || ']' as assets,
     '[' || string_agg(facts.query_types::text, ',') || ']' as query_types,
     '[' || string_agg(facts.tags::text, ',') || ']' as tags,
+    null::bytea as entries,
+    null::bigint as etag,
+    null::text as incarnation"""
+_NO_NAMES: Final = """
+    null::text as session_types,
+    null::text as assets,
+    null::text as query_types,
+    null::text as tags,
     null::bytea as entries,
     null::bigint as etag,
     null::text as incarnation"""
@@ -161,7 +169,7 @@ where clock.boundaries[clock.last_period + 1] >= clock.as_of and {is_light}
 """
 
 
-def _questions(template: str) -> dict[tuple[bool, bool, bool], str]:
+def _questions(template: str, names: str = _NAMES) -> dict[tuple[bool, bool, bool], str]:
     # A text for each filter: "type is null or type = ..." loses its index in a generic plan.
     return {
         (by_type, may_be_heavy, counts_set_aside): template.format(
@@ -169,7 +177,7 @@ def _questions(template: str) -> dict[tuple[bool, bool, bool], str]:
             heavy=_HEAVY if may_be_heavy else "",
             is_light="not exists (select from heavy)" if may_be_heavy else "true",
             sums=_SUMS,
-            names=_NAMES,
+            names=names,
             set_aside_values="sum(facts.set_aside_values::bigint)::bigint"
             if counts_set_aside
             else "0::bigint",
@@ -182,3 +190,5 @@ def _questions(template: str) -> dict[tuple[bool, bool, bool], str]:
 # were set aside are counted: looking for them takes as long as everything else.
 USER_WINDOW: Final = _questions(_WINDOW)
 USER_PERIODS: Final = _questions(_PERIODS)
+# Without a name.
+USER_PERIODS_OF_SUMS: Final = _questions(_PERIODS, _NO_NAMES)

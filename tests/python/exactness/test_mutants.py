@@ -248,7 +248,7 @@ SERVING = [
     ),
     Mutant("totals", "excluded.stamp", "folded.stamp"),
 ]
-READ_PERIODS = "analytics.read_periods(text,text,timestamptz[],timestamptz,boolean)"
+READ_PERIODS = "analytics.read_periods(text,text,timestamptz[],timestamptz,boolean,boolean)"
 SERIES = [
     Mutant(READ_PERIODS, "then sides.side else -sides.side end", "then 1 else -1 end"),
     Mutant(READ_PERIODS, "sides.side * range.sign", "range.sign"),

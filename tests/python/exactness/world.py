@@ -19,6 +19,7 @@ from uuid import UUID
 
 import psycopg
 from exactness.oracle import (
+    NAMES,
     assert_same,
     epoch,
     expected_figures,
@@ -512,7 +513,18 @@ class World:
         return await self._on_every_path(partial(read_stats, **question), question)
 
     async def _series(self, question: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        return await self._on_every_path(partial(read_series, **question), question)
+        found = await self._on_every_path(partial(read_series, **question), question)
+        sums = await self._on_every_path(
+            partial(read_series, has_names=False, **question), question
+        )
+        assert sums.keys() == found.keys()
+        for path, answer in found.items():
+            periods = [
+                {name: figure for name, figure in period.items() if name not in NAMES}
+                for period in answer["periods"]
+            ]
+            assert sums[path] == answer | {"periods": periods}
+        return found
 
     async def _on_every_path(
         self, read: Callable[..., Coroutine[Any, Any, dict[str, Any]]], question: dict[str, Any]

@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from fiml.exports.report import Report
-from fiml.sessions.figures import Figures
+from fiml.sessions.figures import Figures, Names
 from fiml.sessions.periods import Grain, divide
 from fiml.sessions.response import series_response, stats_response
 
@@ -18,22 +18,22 @@ __all__ = ["NOON", "figures", "made_up"]
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 
 
-def figures(sessions: int = 8, **changed: Any) -> Figures:
+def figures(sessions: int = 8, **names: Any) -> Figures:
     """Figures of so many sessions."""
+    counted: dict[str, Any] = {
+        "session_types": [("equity", sessions)] if sessions else [],
+        "query_types": [("price", 3 * sessions), ("news", 2 * sessions)] if sessions else [],
+        "assets": [("AAPL", sessions)] if sessions else [],
+        "tags": [("tech", sessions)] if sessions else [],
+    }
     return Figures(
-        **{
-            "sessions": sessions,
-            "active_sessions": 3,
-            "archived_sessions": sessions,
-            "queries": 5 * sessions,
-            "duration_seconds": 601 * sessions,
-            "abandoned_sessions": sessions // 4,
-            "session_types": [("equity", sessions)] if sessions else [],
-            "query_types": [("price", 3 * sessions), ("news", 2 * sessions)] if sessions else [],
-            "assets": [("AAPL", sessions)] if sessions else [],
-            "tags": [("tech", sessions)] if sessions else [],
-            **changed,
-        }
+        sessions=sessions,
+        active_sessions=3,
+        archived_sessions=sessions,
+        queries=5 * sessions,
+        duration_seconds=601 * sessions,
+        abandoned_sessions=sessions // 4,
+        names=Names(**(counted | names)),
     )
 
 
@@ -46,7 +46,7 @@ def made_up(
     has_before: bool = True,
     is_open: bool = True,
     zone: str = "UTC",
-    **changed: Any,
+    **names: Any,
 ) -> Report:
     """A report of a window that ends at noon, with so many sessions in each period."""
     until, length = NOON, timedelta(days=days)
@@ -68,7 +68,7 @@ def made_up(
     total = sum(period["total_sessions"] for period in now["periods"])
     return Report(
         stats_response(
-            figures(total, **changed), window={"period_days": days}, is_open=is_open, **whose
+            figures(total, **names), window={"period_days": days}, is_open=is_open, **whose
         ),
         now,
         stats_response(figures(200), window={"period_days": days}, is_open=False, **whose)
