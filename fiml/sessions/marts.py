@@ -13,9 +13,9 @@ from fiml.database import Connection
 from fiml.sessions import queries
 from fiml.sessions.figures import Figures, Names, by_frequency
 from fiml.sessions.queries import CountRow, MetaRow, StatsRow
-from fiml.sessions.questions import PeriodsQuestion, Question
+from fiml.sessions.questions import Name, PeriodsQuestion, Question
 
-__all__ = ["read_marts"]
+__all__ = ["count_in_marts", "read_marts"]
 
 Row = TypeVar("Row", StatsRow, CountRow)
 
@@ -74,6 +74,17 @@ async def read_marts(
         for period in range(1, periods + 1)
     ]
     return figures, None if meta is None else _total(await meta.fetchall())
+
+
+async def count_in_marts(
+    connection: Connection, question: PeriodsQuestion, name: Name, *, is_source_only: bool
+) -> list[int]:
+    """How often a name counts in each period."""
+    statement = queries.mart_name_question(name.kind, has_type=question.session_type is not None)
+    parameters = question.parameters(is_source_only=is_source_only, name=name.name)
+    asked = await _ask(connection, queries.CountRow, statement, parameters)
+    found = {row.period: row.occurrences for row in await asked.fetchall()}
+    return [found.get(period, 0) for period in range(1, question.length + 1)]
 
 
 async def _ask(

@@ -4,8 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
-__all__ = ["PeriodsQuestion", "Question"]
+__all__ = ["Name", "NameKind", "PeriodsQuestion", "Question"]
+
+
+class NameKind(StrEnum):
+    """What a name is one of."""
+
+    ASSET = "asset"
+    TAG = "tag"
+    QUERY_TYPE = "query_type"
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A name that is counted.
+
+    Attributes:
+        kind: what it is one of.
+        name: as it is stored: 1 to 255 characters.
+    """
+
+    kind: NameKind
+    name: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ A connection that is in a transaction already is read in that transaction's snap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from psycopg.rows import tuple_row
@@ -15,20 +16,24 @@ from psycopg.rows import tuple_row
 from fiml.database import Connection
 from fiml.sessions import queries
 from fiml.sessions.figures import Figures
-from fiml.sessions.marts import read_marts
-from fiml.sessions.periods import Grain, Window, divide
+from fiml.sessions.marts import count_in_marts, read_marts
+from fiml.sessions.periods import Grain, Period, Window, divide
 from fiml.sessions.queries import MetaRow
-from fiml.sessions.questions import PeriodsQuestion, Question
+from fiml.sessions.questions import Name, PeriodsQuestion, Question
 from fiml.sessions.response import meta_response, series_response, stats_response
 from fiml.sessions.serving import ServingCache
 from fiml.sessions.windows import (
+    count_in_periods,
+    count_in_user_periods,
     read_periods,
     read_user_periods,
     read_user_window,
     read_window,
 )
 
-__all__ = ["read_series", "read_stats", "read_window_stats"]
+__all__ = ["read_name_counts", "read_series", "read_stats", "read_window_stats"]
+
+T = TypeVar("T")
 
 _DAY = timedelta(days=1)
 
@@ -141,12 +146,7 @@ async def read_series(
     meta = None
     if periods:
         question = PeriodsQuestion(
-            user_id,
-            session_type,
-            (*(period.starts_at for period in periods), periods[-1].ends_at),
-            now,
-            include_meta,
-            has_names,
+            user_id, session_type, _boundaries(periods), now, include_meta, has_names
         )
         figures, meta = await _read_periods(connection, question, cache, path)
     response = series_response(
@@ -166,6 +166,47 @@ async def read_series(
     return response
 
 
+async def read_name_counts(
+    connection: Connection,
+    *,
+    name: Name,
+    user_id: str | None,
+    session_type: str | None,
+    window: Window,
+    grain: Grain,
+    zone: ZoneInfo,
+    as_of: datetime | None = None,
+    cache: ServingCache | None = None,
+    path: str | None = None,
+) -> list[int]:
+    """Read how often a name counts in each period of a time series.
+
+    Args:
+        name: what is counted, as an answer counts it: how often an asset or a tag stands in
+            sessions, how many queries are of a type.
+        connection, user_id, session_type, window, grain, zone, as_of, cache, path: as
+            `read_series`, whose periods they are, each of them.
+    """
+    now = await _now(connection) if as_of is None else as_of
+    periods = divide(*window.bounds(now), grain, zone, now)
+    if not periods:
+        return []
+    question = PeriodsQuestion(user_id, session_type, _boundaries(periods), now)
+    return await _on_first_path(
+        path,
+        is_of_user=user_id is not None,
+        ask_user=partial(count_in_user_periods, connection, question, name),
+        ask_layer=partial(count_in_periods, connection, question, name, cache or ServingCache()),
+        ask_marts=partial(
+            count_in_marts, connection, question, name, is_source_only=path == "source"
+        ),
+    )
+
+
+def _boundaries(periods: Sequence[Period]) -> tuple[datetime, ...]:
+    return (*(period.starts_at for period in periods), periods[-1].ends_at)
+
+
 async def _now(connection: Connection) -> datetime:
     cursor = connection.cursor(binary=True, row_factory=tuple_row)
     await cursor.execute(queries.CLOCK)
@@ -180,14 +221,28 @@ async def _read_periods(
     cache: ServingCache | None,
     path: str | None,
 ) -> tuple[Sequence[Figures], MetaRow | None]:
-    found: tuple[Sequence[Figures], MetaRow | None] | None = None
-    is_of_user = question.user_id is not None
+    return await _on_first_path(
+        path,
+        is_of_user=question.user_id is not None,
+        ask_user=partial(read_user_periods, connection, question),
+        ask_layer=partial(read_periods, connection, question, cache or ServingCache()),
+        ask_marts=partial(read_marts, connection, question, is_source_only=path == "source"),
+    )
+
+
+async def _on_first_path(
+    path: str | None,
+    *,
+    is_of_user: bool,
+    ask_user: Callable[..., Awaitable[T | None]],
+    ask_layer: Callable[[], Awaitable[T | None]],
+    ask_marts: Callable[[], Awaitable[T]],
+) -> T:
+    found: T | None = None
     if is_of_user and path != "serving":
-        found = await read_user_periods(connection, question, may_be_heavy=path is None)
+        found = await ask_user(may_be_heavy=path is None)
     if found is None and path in {None, "serving"}:
-        found = await read_periods(connection, question, cache or ServingCache())
+        found = await ask_layer()
     if found is None and is_of_user:
-        found = await read_user_periods(connection, question, may_be_heavy=False)
-    if found is None:
-        found = await read_marts(connection, question, is_source_only=path == "source")
-    return found
+        found = await ask_user(may_be_heavy=False)
+    return await ask_marts() if found is None else found

@@ -131,20 +131,21 @@ class FoldedCounts:
         if changes:
             counts = dict(leaders.counts)
             for name, n in changes.items():
-                counts[name] = self._count(kind, name) + n
+                counts[name] = self.count(kind, name) + n
             found = most_frequent(counts)
         # A name that is neither a leader nor changed may be as frequent as the limit.
         if leaders.limit and (len(found) < MOST_FREQUENT or found[-1][1] <= leaders.limit):
             return self.all_with(kind, changes)[:MOST_FREQUENT]
         return found
 
+    def count(self, kind: str, name: str) -> int:
+        """How often one name counts."""
+        key_id = self._keys.ids.get((kind, name))
+        return 0 if key_id is None or key_id >= len(self._vector) else int(self._vector[key_id])
+
     def _known_ids(self, kind: str) -> list[int]:
         width = len(self._vector)
         return [key_id for key_id in self._keys.ids_by_kind.get(kind, ()) if key_id < width]
-
-    def _count(self, kind: str, name: str) -> int:
-        key_id = self._keys.ids.get((kind, name))
-        return 0 if key_id is None or key_id >= len(self._vector) else int(self._vector[key_id])
 
     def _counts(self, kind: str) -> Iterable[tuple[str, int]]:
         names = self._keys.names

@@ -23,10 +23,17 @@ from fiml.sessions.figures import (
     most_frequent,
 )
 from fiml.sessions.queries import MetaRow, WindowPart
-from fiml.sessions.questions import PeriodsQuestion, Question
+from fiml.sessions.questions import Name, PeriodsQuestion, Question
 from fiml.sessions.serving import FoldedCounts, ServingCache
 
-__all__ = ["read_periods", "read_user_periods", "read_user_window", "read_window"]
+__all__ = [
+    "count_in_periods",
+    "count_in_user_periods",
+    "read_periods",
+    "read_user_periods",
+    "read_user_window",
+    "read_window",
+]
 
 # The layer is not there, not this version's, or not for this role: the marts answer.
 _NO_LAYER: Final = (
@@ -95,13 +102,75 @@ async def read_periods(
     connection: Connection, question: PeriodsQuestion, cache: ServingCache
 ) -> tuple[list[Figures], MetaRow] | None:
     """Read from the serving layer; `None` where it cannot answer."""
-    rows = await _ask_layer(
-        connection, args_row(_of_period), queries.PERIODS, question.parameters()
-    )
+    rows = await _ask_layer_of_periods(connection, question)
     if not rows:
         return None
     if not question.has_names:
         return _sums_of_periods(question, rows, "serving")
+    folded = await _folded_periods(connection, question, rows, cache)
+    return None if folded is None else await _add_up_periods(connection, question, rows, folded)
+
+
+async def count_in_periods(
+    connection: Connection, question: PeriodsQuestion, name: Name, cache: ServingCache
+) -> list[int] | None:
+    """How often a name counts in each period; `None` where the serving layer cannot answer."""
+    rows = await _ask_layer_of_periods(connection, question)
+    if not rows:
+        return None
+    folded = await _folded_periods(connection, question, rows, cache)
+    return None if folded is None else await _count(connection, question, name, rows, folded)
+
+
+async def read_user_periods(
+    connection: Connection, question: PeriodsQuestion, *, may_be_heavy: bool
+) -> tuple[list[Figures], MetaRow] | None:
+    """Read a user's own source rows; `None` for a heavy user, if he may be one."""
+    rows = await _ask_user_of_periods(connection, question, may_be_heavy=may_be_heavy)
+    if not rows:
+        return None
+    if not question.has_names:
+        return _sums_of_periods(question, rows, "source")
+    return await _add_up_periods(connection, question, rows, [None] * question.length)
+
+
+async def count_in_user_periods(
+    connection: Connection, question: PeriodsQuestion, name: Name, *, may_be_heavy: bool
+) -> list[int] | None:
+    """The same from a user's own source rows; `None` for a heavy user, if he may be one."""
+    rows = await _ask_user_of_periods(connection, question, may_be_heavy=may_be_heavy)
+    if not rows:
+        return None
+    return await _count(connection, question, name, rows, [None] * question.length)
+
+
+async def _ask_layer_of_periods(
+    connection: Connection, question: PeriodsQuestion
+) -> list[tuple[int, WindowPart]]:
+    return await _ask_layer(
+        connection, args_row(_of_period), queries.PERIODS, question.parameters()
+    )
+
+
+async def _ask_user_of_periods(
+    connection: Connection, question: PeriodsQuestion, *, may_be_heavy: bool
+) -> list[tuple[int, WindowPart]]:
+    statements = queries.USER_PERIODS if question.has_names else queries.USER_PERIODS_OF_SUMS
+    return await _ask_layer(
+        connection,
+        args_row(_of_period),
+        statements[question.session_type is not None, may_be_heavy, question.include_meta],
+        question.parameters(),
+        is_needed=not may_be_heavy,
+    )
+
+
+async def _folded_periods(
+    connection: Connection,
+    question: PeriodsQuestion,
+    rows: Sequence[tuple[int, WindowPart]],
+    cache: ServingCache,
+) -> list[FoldedCounts] | None:
     incarnation = next(part.incarnation for _, part in rows if part.part == "window")
     folded = []
     for parts in _by_period(rows, question):
@@ -110,27 +179,22 @@ async def read_periods(
         if counts is None:
             return None
         folded.append(counts)
-    return await _add_up_periods(connection, question, rows, folded)
+    return folded
 
 
-async def read_user_periods(
-    connection: Connection, question: PeriodsQuestion, *, may_be_heavy: bool
-) -> tuple[list[Figures], MetaRow] | None:
-    """Read a user's own source rows; `None` for a heavy user, if he may be one."""
-    statements = queries.USER_PERIODS if question.has_names else queries.USER_PERIODS_OF_SUMS
-    statement = statements[question.session_type is not None, may_be_heavy, question.include_meta]
-    rows = await _ask_layer(
-        connection,
-        args_row(_of_period),
-        statement,
-        question.parameters(),
-        is_needed=not may_be_heavy,
-    )
-    if not rows:
-        return None
-    if not question.has_names:
-        return _sums_of_periods(question, rows, "source")
-    return await _add_up_periods(connection, question, rows, [None] * question.length)
+async def _count(
+    connection: Connection,
+    question: PeriodsQuestion,
+    name: Name,
+    rows: Sequence[tuple[int, WindowPart]],
+    folded: Sequence[FoldedCounts | None],
+) -> list[int]:
+    found = []
+    for parts, counts in zip(_by_period(rows, question), folded, strict=True):
+        changes = await _changes(connection, name.kind, parts)
+        before = 0 if counts is None else counts.count(name.kind, name.name)
+        found.append(before + changes[name.name])
+    return found
 
 
 def _of_period(period: int, *part: Any) -> tuple[int, WindowPart]:
@@ -230,12 +294,7 @@ async def _figures(
     sums = _sums(facts)
     if folded is not None:
         sums = {name: total + folded.sums[name] for name, total in sums.items()}
-    changes = {
-        kind: await _changes(
-            connection, kind, [(part.sign, getattr(part, column)) for part in facts]
-        )
-        for kind, column in _NAMED.items()
-    }
+    changes = {kind: await _changes(connection, kind, facts) for kind in _NAMED}
     names = Names(
         session_types=by_frequency({question.session_type: sums["sessions"]})
         if question.session_type is not None
@@ -259,11 +318,11 @@ def _figures_of(sums: dict[str, int], names: Names | None) -> Figures:
     )
 
 
-async def _changes(
-    connection: Connection, kind: str, documents: Sequence[tuple[int, str | None]]
-) -> Counter[str]:
+async def _changes(connection: Connection, kind: str, parts: Sequence[WindowPart]) -> Counter[str]:
+    """What names of a kind count in facts; a folded part names none there."""
     changes: Counter[str] = Counter()
-    for sign, document in documents:
+    for part in parts:
+        sign, document = part.sign, getattr(part, _NAMED[kind])
         if document is None:
             continue
         if kind == "session_type":

@@ -21,7 +21,7 @@ from fiml.sessions.queries.export import (
     session_metrics_rows,
 )
 from fiml.sessions.queries.layer import MEMBERS, NAMES, PERIODS, WINDOW
-from fiml.sessions.queries.marts import MartQuestion, mart_question
+from fiml.sessions.queries.marts import MartQuestion, mart_name_question, mart_question
 from fiml.sessions.queries.rows import ActiveRow, CountRow, MetaRow, StatsRow, WindowPart
 from fiml.sessions.queries.transactions import BEGIN, CLOCK, COMMIT, RECORD
 from fiml.sessions.queries.users import USER_PERIODS, USER_PERIODS_OF_SUMS, USER_WINDOW
@@ -47,6 +47,7 @@ __all__ = [
     "MetaRow",
     "StatsRow",
     "WindowPart",
+    "mart_name_question",
     "mart_question",
     "session_metrics_rows",
 ]

@@ -17,8 +17,9 @@ from itertools import product
 from typing import Final
 
 from fiml.sessions.figures import MOST_FREQUENT
+from fiml.sessions.questions import NameKind
 
-__all__ = ["MartQuestion", "mart_question"]
+__all__ = ["MartQuestion", "mart_name_question", "mart_question"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +294,15 @@ def _stats(kind: _Kind) -> str:
     return f"{kind.begin.format(mart=mart)}, {parts} {_STATS}"
 
 
-def _counts(counted: _Counted, kind: _Kind, *, limit: int | None) -> str:
+def _counts(
+    counted: _Counted, kind: _Kind, *, limit: int | None = None, is_of_one: bool = False
+) -> str:
+    """Of the first names, or of all; or of one, which is a parameter."""
+    mart_name, fact_name = (
+        (f" and mart.{counted.name} = %(name)s::text", " and exploded.name = %(name)s::text")
+        if is_of_one
+        else ("", "")
+    )
     parts = _PARTS.format(
         mart=counted.mart,
         mart_columns=f"mart.{counted.name} as name, mart.{counted.count} as occurrences",
@@ -301,8 +310,8 @@ def _counts(counted: _Counted, kind: _Kind, *, limit: int | None) -> str:
         source_columns=f"exploded.name, {counted.occurrences} as occurrences",
         beyond_columns=f"exploded.name, -1 * {counted.occurrences} as occurrences",
         exploded=counted.exploded,
-        mart_filter=kind.mart_filter,
-        fact_filter=kind.fact_filter + " and facts.fact = 'metrics'",
+        mart_filter=kind.mart_filter + mart_name,
+        fact_filter=kind.fact_filter + " and facts.fact = 'metrics'" + fact_name,
     )
     last = _COUNTS.format(is_told="true" if limit is None else f"counted.place <= {limit}")
     return f"{kind.begin.format(mart=counted.mart)}, {parts} {last}"
@@ -340,7 +349,7 @@ def _mart_question(kind: _Kind) -> MartQuestion:
     return MartQuestion(
         stats=_stats(kind),
         assets=_counts(_ASSETS, kind, limit=MOST_FREQUENT),
-        query_types=_counts(_QUERY_TYPES, kind, limit=None),
+        query_types=_counts(_QUERY_TYPES, kind),
         tags=_counts(_TAGS, kind, limit=MOST_FREQUENT),
         active=_active(kind),
         meta=_meta(kind),
@@ -350,6 +359,21 @@ def _mart_question(kind: _Kind) -> MartQuestion:
 _MART_QUESTIONS: Final = {
     kind: _mart_question(_Kind(*kind)) for kind in product((False, True), repeat=2)
 }
+
+_NAME_QUESTIONS: Final = {
+    (name_kind, by_type): _counts(counted, _Kind(by_type, of_periods=True), is_of_one=True)
+    for name_kind, counted in (
+        (NameKind.ASSET, _ASSETS),
+        (NameKind.TAG, _TAGS),
+        (NameKind.QUERY_TYPE, _QUERY_TYPES),
+    )
+    for by_type in (False, True)
+}
+
+
+def mart_name_question(kind: NameKind, *, has_type: bool) -> str:
+    """How often one name counts, in each period in which it does."""
+    return _NAME_QUESTIONS[kind, has_type]
 
 
 def mart_question(*, has_type: bool, of_periods: bool = False) -> MartQuestion:

@@ -132,6 +132,24 @@ def expected_figures(
     }
 
 
+def expected_count(
+    source: dict[str, Any],
+    start: Decimal,
+    end: Decimal,
+    *,
+    kind: str,
+    name: str,
+    user_id: str | None,
+    session_type: str | None,
+) -> int:
+    """How often one asset, tag or query type counts in what is dated in `[start, end)`."""
+    window = _window(source["metrics"], start, end, user_id, session_type)
+    if kind == "query_type":
+        return sum(counts_in(row["query_types"]).get(name, 0) for row in window)
+    column = {"asset": "assets", "tag": "tags"}[kind]
+    return sum(names_in(row[column]).count(name) for row in window)
+
+
 def expected_set_aside(
     source: dict[str, Any],
     *,

@@ -269,6 +269,9 @@ SERIES = [
     Mutant("reader", "days.first_midnight < days.last_midnight", "true"),
     Mutant("reader", "partition by parts.period", "partition by 1"),
     Mutant("users", "facts.occurred_at >= clock.boundaries[1]", "true"),
+    Mutant("fiml.sessions.windows", "before + changes[name.name]", "before"),
+    Mutant("fiml.sessions.windows", "before + changes[name.name]", "changes[name.name]"),
+    Mutant("fiml.sessions.marts", "found.get(period, 0)", "found.get(period + 1, 0)"),
 ]
 PYTHON = [
     Mutant("fiml.sessions.serving", "leaders.limit and (", "False and ("),
@@ -280,7 +283,7 @@ PYTHON = [
     Mutant("fiml.sessions.serving", "entries + (1 << 39)", "entries"),
     Mutant("fiml.sessions.serving", "(entries - (keys << 40)) * weights", "entries - (keys << 40)"),
     Mutant("fiml.sessions.serving", "counts.get(name, 0) + n", "n"),
-    Mutant("fiml.sessions.serving", "self._count(kind, name) + n", "counts.get(name, 0) + n"),
+    Mutant("fiml.sessions.serving", "self.count(kind, name) + n", "counts.get(name, 0) + n"),
     Mutant("fiml.sessions.serving", "if key_id < width]", "if key_id + 1 < width]"),
     Mutant("fiml.sessions.windows", "or folded.etag != head.etag", ""),
     Mutant(

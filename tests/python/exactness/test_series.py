@@ -1,5 +1,6 @@
 """Time series where they could go wrong: each period on every path, equal to a naive scan."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -10,6 +11,7 @@ from exactness.test_directed_cases import MIDNIGHT, add, archived, metrics, sess
 from exactness.world import World
 
 from fiml.sessions.periods import Grain, Window
+from fiml.sessions.questions import Name, NameKind
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -20,13 +22,29 @@ def check(
     world: World, days: float, grain: Grain, zone: ZoneInfo = UTC_ZONE, **question: Any
 ) -> Any:
     until = question.pop("until", None)
-    found = world.check_series(
-        window=Window(timedelta(days=days), until=until),
-        grain=grain,
-        zone=zone,
-        **({"as_of": NOON} | question),
-    )
-    return found["periods"]
+    question = {
+        "window": Window(timedelta(days=days), until=until),
+        "grain": grain,
+        "zone": zone,
+        "as_of": NOON,
+        **question,
+    }
+    periods = world.check_series(**question)["periods"]
+    world.check_name_counts(*some_names(periods), **question)
+    return periods
+
+
+def some_names(periods: list[dict[str, Any]]) -> Iterator[Name]:
+    """One of each kind that is in an answer, and one that is in none."""
+    for kind, names in (
+        (NameKind.ASSET, {row["symbol"] for period in periods for row in period["top_assets"]}),
+        (NameKind.TAG, {row["tag"] for period in periods for row in period["popular_tags"]}),
+        (
+            NameKind.QUERY_TYPE,
+            {name for period in periods for name in period["query_type_distribution"]},
+        ),
+    ):
+        yield Name(kind, min(names, default="in none"))
 
 
 def paths(world: World) -> set[str]:
@@ -102,6 +120,17 @@ def test_names_are_told_for_each_period(world: World) -> None:
     for user_id in (None, "ann"):
         periods = check(world, 3, Grain.DAY, user_id=user_id)
         assert [len(period["top_assets"]) for period in periods] == [10, 10, 10, 0]
+        # One that no answer has room for.
+        last = Name(NameKind.ASSET, "2y13")
+        counts = world.check_name_counts(
+            last,
+            window=Window(3 * DAY),
+            grain=Grain.DAY,
+            zone=UTC_ZONE,
+            as_of=NOON,
+            user_id=user_id,
+        )
+        assert counts[last] == [0, 2, 0, 0]
 
 
 def test_only_the_open_period_knows_who_is_active(world: World) -> None:

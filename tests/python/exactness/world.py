@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -22,6 +22,7 @@ from exactness.oracle import (
     NAMES,
     assert_same,
     epoch,
+    expected_count,
     expected_figures,
     expected_set_aside,
     expected_stats,
@@ -31,10 +32,14 @@ from exactness.oracle import (
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
-from fiml.sessions.reading import read_series, read_stats
+from fiml.sessions.periods import divide
+from fiml.sessions.questions import Name
+from fiml.sessions.reading import read_name_counts, read_series, read_stats
 from fiml.sessions.serving import ServingCache
 from fiml.warehouse.fold import fold, fold_mart, open_window
 from fiml.warehouse.project import Mart
+
+Found = TypeVar("Found")
 
 WRITERS = 3
 EVERYBODY = {"user_id": None, "session_type": None}
@@ -438,6 +443,15 @@ class World:
         """
         return self.loop.run_until_complete(self._check_series(EVERYBODY | question))
 
+    def check_name_counts(self, *names: Name, **question: Any) -> dict[Name, list[int]]:
+        """Count names in each period, on every path, and compare each with the oracle.
+
+        Args:
+            names: what is counted.
+            question: as `check_series`, with `as_of`.
+        """
+        return self.loop.run_until_complete(self._check_name_counts(names, EVERYBODY | question))
+
     def series(self, **question: Any) -> dict[str, Any]:
         """Read a time series without comparing, in no transaction."""
         return self.loop.run_until_complete(
@@ -489,9 +503,44 @@ class World:
                 )
         return answer
 
+    async def _check_name_counts(
+        self, names: Sequence[Name], question: dict[str, Any]
+    ) -> dict[Name, list[int]]:
+        async def read() -> list[tuple[Name, list[int]]]:
+            return [
+                (
+                    name,
+                    await read_name_counts(
+                        self.reader, name=name, cache=self.cache, path=path, **question
+                    ),
+                )
+                for name in names
+                for path in (None, "serving", "marts", "source")
+            ]
+
+        found, source, _ = await self._in_one_snapshot(read)
+        as_of = question["as_of"]
+        periods = divide(
+            *question["window"].bounds(as_of), question["grain"], question["zone"], as_of
+        )
+        meant = {name: question[name] for name in EVERYBODY}
+        for name, counts in found:
+            assert counts == [
+                expected_count(
+                    source,
+                    epoch(period.starts_at),
+                    epoch(period.ends_at),
+                    kind=name.kind,
+                    name=name.name,
+                    **meant,
+                )
+                for period in periods
+            ]
+        return dict(found)
+
     async def _in_one_snapshot(
-        self, read: Callable[[], Coroutine[Any, Any, dict[str, dict[str, Any]]]]
-    ) -> tuple[dict[str, dict[str, Any]], dict[str, Any], datetime]:
+        self, read: Callable[[], Coroutine[Any, Any, Found]]
+    ) -> tuple[Found, dict[str, Any], datetime]:
         """What is read, the source in the same snapshot, and that transaction's time."""
         await self.reader.execute("begin isolation level repeatable read")
         try:
