@@ -9,8 +9,20 @@ from enum import Enum
 from typing import Final
 
 from fiml.charts import count_ticks, duration_ticks, number_ticks
+from fiml.sessions.questions import Name, NameKind
 
-__all__ = ["FIGURES", "NOW", "Better", "Figure", "change", "count", "duration", "percent", "ratio"]
+__all__ = [
+    "FIGURES",
+    "NOW",
+    "Better",
+    "Figure",
+    "change",
+    "count",
+    "duration",
+    "figure_of_name",
+    "percent",
+    "ratio",
+]
 
 _MINUTE: Final = 60
 _HOUR: Final = 3600
@@ -30,12 +42,14 @@ class Figure:
     """One figure.
 
     Attributes:
-        key: its name in an answer.
+        key: its name in an answer, or as `figure` of an address.
         label: its name on the page.
         written: as a person reads it.
         on_axis: the same, short.
         ticks: what an axis of it is labelled with.
         better: which way is the good one.
+        name: the name that is counted, where it is one.
+        counted: what a column of it is called; "" for its label.
     """
 
     key: str
@@ -44,6 +58,8 @@ class Figure:
     on_axis: Callable[[float], str]
     ticks: Callable[[float], list[float]]
     better: Better = Better.MORE
+    name: str | None = None
+    counted: str = ""
 
 
 def count(value: float) -> str:
@@ -125,7 +141,27 @@ FIGURES: Final = (
     Figure("abandonment_rate", "Abandoned", percent, _short_percent, number_ticks, Better.LESS),
     Figure("archived_sessions", "Archived", count, _short_number, count_ticks, Better.NEITHER),
 )
+_KINDS: Final = {
+    NameKind.ASSET: ("Asset", "Times"),
+    NameKind.TAG: ("Tag", "Times"),
+    NameKind.QUERY_TYPE: ("Query type", "Queries"),
+}
 # Known for the present alone: of no window, and of none before.
 NOW: Final = Figure(
     "active_sessions", "Active now", count, _short_number, count_ticks, Better.NEITHER
 )
+
+
+def figure_of_name(name: Name) -> Figure:
+    """How often a name counts, as a figure."""
+    label, counted = _KINDS[name.kind]
+    return Figure(
+        f"{name.kind}:{name.name}",
+        label,
+        count,
+        _short_number,
+        count_ticks,
+        Better.NEITHER,
+        name.name,
+        counted,
+    )

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Final
 from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
 from fiml.errors import InvalidArgumentError
-from fiml.sessions._arguments import check_user_id, shown
+from fiml.sessions._arguments import MAX_NAME_LENGTH, check_user_id, shown, text_problem
 from fiml.sessions._time_arguments import check_grain, check_timezone, check_window
 from fiml.sessions.periods import Grain, Window
+from fiml.sessions.questions import Name, NameKind
 from fiml.sessions.session_types import check_session_type
 from fiml.web.arguments import arguments_of, in_parameters
-from fiml.web.figures import FIGURES
+from fiml.web.figures import FIGURES, Figure, figure_of_name
 
-__all__ = ["PARAMETERS", "Filters", "Subject", "suitable_grain"]
+__all__ = ["PARAMETERS", "Filters", "Subject", "fitting_grains", "suitable_grain"]
 
 # Those of a time series, and two of the page's own: `through`, a date that is the last one inside,
-# as people say it, in the place of `until`; and `figure`, which the main chart is of.
+# as people say it, in the place of `until`; and `figure`, which the main chart is of: the key of a
+# figure, or `asset:`, `tag:` or `query_type:` and a name, which may hold anything.
 PARAMETERS: Final = (
     "user",
     "type",
@@ -42,6 +44,16 @@ _GRAINS: Final = (
     (95 * _DAY, Grain.DAY),
     (2 * 366 * _DAY, Grain.WEEK),
 )
+# The shortest of each.
+_LENGTHS: Final = {
+    Grain.HOUR: timedelta(hours=1),
+    Grain.DAY: _DAY,
+    Grain.WEEK: 7 * _DAY,
+    Grain.MONTH: 28 * _DAY,
+}
+# More are no line any more, but a band.
+_MOST_PERIODS: Final = 600
+_FIGURES: Final = {figure.key: figure for figure in FIGURES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,7 @@ class Subject:
         days: its length, where it is one of days that ends now.
         grain: of the periods; None takes one that suits the window's length.
         has_names: whether the names of each period are read, for programs; the page shows none.
+        name: what is counted in each period beside that; None for nothing.
     """
 
     user_id: str | None
@@ -62,6 +75,7 @@ class Subject:
     zone: ZoneInfo
     grain: Grain | None
     has_names: bool = False
+    name: Name | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +85,12 @@ class Filters:
     Attributes:
         given: the parameters as they were given, without empty ones.
         subject: what is read; its user is the one that was asked for.
-        figure: the key of the figure that the main chart is of.
+        figure: what the main chart is of.
     """
 
     given: dict[str, str]
     subject: Subject
-    figure: str
+    figure: Figure
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[str, str]], default_zone: str = "UTC") -> Filters:
@@ -91,6 +105,7 @@ class Filters:
         user = arguments.get("user_id")
         kind = arguments.get("session_type")
         days = arguments.get("days", _DEFAULT_DAYS)
+        figure, name = _figure(given.get("figure", FIGURES[0].key))
         until = given.get("until")
         if "through" in given:
             if until is not None:
@@ -105,8 +120,9 @@ class Filters:
                 days=None if given.keys() & (_WINDOW - {"days"}) else days,
                 zone=zone,
                 grain=check_grain(given["grain"]) if "grain" in given else None,
+                name=name,
             ),
-            figure=_figure(given.get("figure", FIGURES[0].key)),
+            figure=figure,
         )
 
     def about(self, user_id: str | None) -> Subject:
@@ -118,15 +134,33 @@ class Filters:
         changed = {**self.given, **changes}
         return _query({name: changed.get(name) for name in PARAMETERS})
 
-    def window_address(self, **window: str | int) -> str:
-        """The address of the same view of another window."""
-        return self.address(**{**dict.fromkeys(_WINDOW), **window})
+    def window_address(self, **window: int) -> str:
+        """The address of the same view of another window, of so many days or hours until now.
+
+        Periods that do not fit it are left for those that do.
+        """
+        changes: dict[str, str | int | None] = {**dict.fromkeys(_WINDOW), **window}
+        if self.subject.grain not in fitting_grains(timedelta(**window)):
+            changes["grain"] = None
+        return self.address(**changes)
 
 
-def suitable_grain(since: datetime, until: datetime) -> Grain:
-    """A grain that gives a chart of this window a few dozen points."""
-    length = until - since
+def suitable_grain(length: timedelta) -> Grain:
+    """A grain that gives a chart of so long a window a few dozen points."""
     return next((grain for longest, grain in _GRAINS if length <= longest), Grain.MONTH)
+
+
+def fitting_grains(length: timedelta) -> list[Grain]:
+    """The grains that divide so long a window into a line: two periods or more, and not too many.
+
+    The one that suits it is always among them.
+    """
+    suitable = suitable_grain(length)
+    return [
+        grain
+        for grain, period in _LENGTHS.items()
+        if grain is suitable or 2 * period <= length <= _MOST_PERIODS * period
+    ]
 
 
 def _query(parameters: dict[str, str | int | None]) -> str:
@@ -143,8 +177,15 @@ def _day_after(through: str) -> str:
         ) from None
 
 
-def _figure(key: str) -> str:
-    keys = [figure.key for figure in FIGURES]
-    if key not in keys:
-        raise InvalidArgumentError(f"figure is {shown(key)}; expected one of {', '.join(keys)}")
-    return key
+def _figure(key: str) -> tuple[Figure, Name | None]:
+    if key in _FIGURES:
+        return _FIGURES[key], None
+    kind, separator, text = key.partition(":")
+    if not separator or kind not in set(NameKind) or text_problem(text) is not None:
+        raise InvalidArgumentError(
+            f"figure is {shown(key)}; expected one of {', '.join(_FIGURES)}, or "
+            f"{', '.join(f'{known}:' for known in NameKind)} and a name of 1 to {MAX_NAME_LENGTH} "
+            "characters"
+        )
+    name = Name(NameKind(kind), text)
+    return figure_of_name(name), name

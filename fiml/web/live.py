@@ -88,7 +88,9 @@ async def _serve(websocket: WebSocket, service: Service, face: _Face, send_secon
             filters = filters_of(pairs, websocket)
             with service.gate.call(caller, face.path, dict(pairs), PARAMETERS) as call:
                 subject = filters.about(call.user_id(filters.subject.user_id))
-                subject = replace(subject, has_names=face.has_names)
+                if face.has_names:
+                    # What the main chart of a page would be of is not among the figures.
+                    subject = replace(subject, has_names=True, name=None)
             with (
                 service.gate.staying(caller),
                 service.hub.subscribed(subject, as_of) as subscription,

@@ -12,7 +12,7 @@ from psycopg.rows import class_row, tuple_row
 from fiml.alerts import Episode, recent_episodes
 from fiml.database import Connection
 from fiml.sessions.periods import Grain, Window
-from fiml.sessions.reading import read_series, read_stats, read_window_stats
+from fiml.sessions.reading import read_name_counts, read_series, read_stats, read_window_stats
 from fiml.sessions.serving import ServingCache
 from fiml.web.filters import Subject, suitable_grain
 
@@ -80,7 +80,7 @@ class MartState:
 class View:
     """The answers that a view is made of; each is a documented dictionary.
 
-    Where the subject has no names, the series have none either.
+    The series have names where the subject has, and the one before has none.
 
     Attributes:
         subject: what was asked.
@@ -94,6 +94,8 @@ class View:
         marts: how far each is.
         unseen: changes that are not folded yet, `_UNSEEN_AT_MOST` at most.
         alerts: the latest episodes, of everybody's view alone: rules are about everybody.
+        counts: how often the subject's name counts in each period of the series; None for no name.
+        counts_before: the same of the window before.
         written: what was made of it for one page, for all others that show the same.
     """
 
@@ -109,6 +111,8 @@ class View:
     marts: list[MartState]
     unseen: int
     alerts: list[Episode] = field(default_factory=list)
+    counts: list[int] | None = None
+    counts_before: list[int] | None = None
     written: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
 
 
@@ -137,7 +141,7 @@ async def _read_view(
         await connection.execute(_ONE_SNAPSHOT)
         as_of: datetime = await _value(connection, _CLOCK)
         since, until = subject.window.bounds(as_of)
-        grain = subject.grain or suitable_grain(since, until)
+        grain = subject.grain or suitable_grain(until - since)
         earlier = Window(None, since - (until - since), since)
         of_whom: dict[str, Any] = {
             "user_id": subject.user_id,
@@ -146,11 +150,7 @@ async def _read_view(
             "cache": cache,
             "path": path,
         }
-        of_periods: dict[str, Any] = {
-            "grain": grain,
-            "zone": subject.zone,
-            "has_names": subject.has_names,
-        }
+        of_periods: dict[str, Any] = {**of_whom, "grain": grain, "zone": subject.zone}
         if subject.days is not None:
             stats = await read_stats(connection, days=subject.days, **of_whom)
         else:
@@ -163,12 +163,26 @@ async def _read_view(
             grain=grain,
             stats=stats,
             before=await read_window_stats(connection, window=earlier, **of_whom),
-            series=await read_series(connection, window=subject.window, **of_whom, **of_periods),
-            series_before=await read_series(connection, window=earlier, **of_whom, **of_periods),
+            series=await read_series(
+                connection, window=subject.window, has_names=subject.has_names, **of_periods
+            ),
+            series_before=await read_series(
+                connection, window=earlier, has_names=False, **of_periods
+            ),
             marts=await _mart_states(connection),
             unseen=await _value(connection, _UNSEEN, [_UNSEEN_AT_MOST]),
             alerts=[] if subject.user_id else await recent_episodes(connection, _ALERTS),
+            counts=await _counts(connection, subject, subject.window, of_periods),
+            counts_before=await _counts(connection, subject, earlier, of_periods),
         )
+
+
+async def _counts(
+    connection: Connection, subject: Subject, window: Window, of_periods: dict[str, Any]
+) -> list[int] | None:
+    if subject.name is None:
+        return None
+    return await read_name_counts(connection, name=subject.name, window=window, **of_periods)
 
 
 async def _mart_states(connection: Connection) -> list[MartState]:

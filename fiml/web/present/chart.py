@@ -9,9 +9,11 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from fiml.charts import Point, line_chart
+from fiml.sessions.periods import Grain
 from fiml.web import calendar
-from fiml.web.figures import Figure
-from fiml.web.present.periods import value_of
+from fiml.web.filters import Filters, fitting_grains, suitable_grain
+from fiml.web.present.links import Link
+from fiml.web.present.periods import PeriodFigure, figures_of
 from fiml.web.views import View
 
 __all__ = ["Chart", "PeriodRow", "chart_of"]
@@ -47,34 +49,45 @@ class Chart:
 
     Attributes:
         label: the figure's.
+        name: the name that it counts; "" for no name.
+        counted: what the column of its figures is called.
+        grains: the same by other periods; none where there is nothing to choose.
         period_name: what a row of the table is.
         drawings: the same in several widths.
         rows: of the table.
     """
 
     label: str
+    name: str
+    counted: str
+    grains: list[Link]
     period_name: str
     drawings: list[Markup]
     rows: list[PeriodRow]
 
 
-def chart_of(view: View, figure: Figure) -> Chart:
+def chart_of(view: View, filters: Filters) -> Chart:
     """The figure over time, and that of the window before."""
+    figure = filters.figure
     periods = view.series["periods"]
+    found = figures_of(view.series, figure, view.counts)
     # Both windows end with the same part of a period: they are laid upon each other from there.
-    earlier: list[dict[str, Any] | None] = list(view.series_before["periods"][-len(periods) :])
+    earlier: list[PeriodFigure | None] = list(
+        figures_of(view.series_before, figure, view.counts_before)[-len(periods) :]
+    )
     earlier = [*[None] * (len(periods) - len(earlier)), *earlier] if periods else []
-    ghost = [None if period is None else value_of(period, figure) for period in earlier]
+    ghost = [None if before is None else before.drawn for before in earlier]
     starts = [datetime.fromisoformat(period["period_start"]) for period in periods]
     points = [
         Point(
             calendar.short_period(start, view.grain),
-            value_of(period, figure),
+            its.drawn,
             is_partial=period["is_partial"],
         )
-        for start, period in zip(starts, periods, strict=True)
+        for start, period, its in zip(starts, periods, found, strict=True)
     ]
-    title = f"{figure.label} by {view.grain}, and in the window before"
+    label = f"{figure.label} {figure.name}" if figure.name else figure.label
+    title = f"{label} by {view.grain}, and in the window before"
     drawings = [
         Markup(  # noqa: S704 - it is ours, escaped
             line_chart(
@@ -95,14 +108,39 @@ def chart_of(view: View, figure: Figure) -> Chart:
             start=period["period_start"],
             name=calendar.period(start, view.grain),
             note=_note(period),
-            value=period[figure.key],
-            written=figure.written(period[figure.key]),
-            before=None if before is None else before[figure.key],
-            before_written="" if before is None else figure.written(before[figure.key]),
+            value=its.value,
+            written=figure.written(its.value),
+            before=None if before is None else before.value,
+            before_written="" if before is None else figure.written(before.value),
         )
-        for start, period, before in zip(starts, periods, earlier, strict=True)
+        for start, period, its, before in zip(starts, periods, found, earlier, strict=True)
     ]
-    return Chart(figure.label, calendar.PERIOD_NAMES[view.grain], drawings, rows)
+    return Chart(
+        label=figure.label,
+        name=figure.name or "",
+        counted=figure.counted or figure.label,
+        grains=_grains(view, filters),
+        period_name=calendar.PERIOD_NAMES[view.grain],
+        drawings=drawings,
+        rows=rows,
+    )
+
+
+def _grains(view: View, filters: Filters) -> list[Link]:
+    length = view.until - view.since
+    suitable = suitable_grain(length)
+    # One that was asked for in the address is told, whether it fits or not.
+    offered = {*fitting_grains(length), view.grain}
+    links = [
+        Link(
+            grain.capitalize(),
+            filters.address(grain=None if grain is suitable else grain),
+            grain is view.grain,
+        )
+        for grain in Grain
+        if grain in offered
+    ]
+    return links if len(links) > 1 else []
 
 
 def _note(period: dict[str, Any]) -> str:

@@ -8,8 +8,9 @@ from typing import Final
 from fiml.sessions.session_types import SessionType
 from fiml.web.filters import Filters
 from fiml.web.gate import Caller
+from fiml.web.present.links import Link
 
-__all__ = ["FilterForm", "Link", "present_filters"]
+__all__ = ["FilterForm", "present_filters"]
 
 _WINDOWS: Final = (
     ("24 hours", {"hours": 24}),
@@ -18,21 +19,8 @@ _WINDOWS: Final = (
     ("90 days", {"days": 90}),
     ("12 months", {"days": 365}),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """Another view.
-
-    Attributes:
-        label: what it is called.
-        address: where it is.
-        is_current: whether it is this one.
-    """
-
-    label: str
-    address: str
-    is_current: bool
+_KEPT: Final = ("days", "hours", "since", "until", "through", "grain", "figure", "timezone")
+_KEPT_BY_DATES: Final = ("user", "type", "figure", "timezone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +29,7 @@ class FilterForm:
 
     Attributes:
         given: the parameters of the address.
+        kept, kept_by_dates: those that each of the forms sends on as they are.
         types: the session types.
         windows: usual windows.
         is_custom: whether the window is none of these.
@@ -51,6 +40,8 @@ class FilterForm:
     """
 
     given: dict[str, str]
+    kept: dict[str, str]
+    kept_by_dates: dict[str, str]
     types: list[str]
     windows: list[Link]
     is_custom: bool
@@ -75,6 +66,8 @@ def present_filters(filters: Filters, caller: Caller, user_id: str | None) -> Fi
     has_filters = bool(given.keys() & {"user", "type"})
     return FilterForm(
         given=given,
+        kept=_kept(given, _KEPT),
+        kept_by_dates=_kept(given, _KEPT_BY_DATES),
         types=[known.value for known in SessionType],
         windows=windows,
         is_custom=not any(link.is_current for link in windows),
@@ -83,6 +76,14 @@ def present_filters(filters: Filters, caller: Caller, user_id: str | None) -> Fi
         whose=whose,
         zone=filters.subject.zone.key,
     )
+
+
+def _kept(given: dict[str, str], names: tuple[str, ...]) -> dict[str, str]:
+    kept = {name: given[name] for name in names if name in given}
+    if {"\r", "\n"} & set(kept.get("figure", "")):
+        # A form without a script writes each end of a line as two characters: another name.
+        del kept["figure"]
+    return kept
 
 
 def _is_window(given: dict[str, str], window: dict[str, int]) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fiml.web import calendar
-from fiml.web.figures import FIGURES
 from fiml.web.filters import Filters
 from fiml.web.present.chart import Chart, chart_of
 from fiml.web.present.foot import Alert, State, alerts_of, state_of
@@ -36,7 +35,6 @@ class Page:
 def present(view: View, filters: Filters) -> Page:
     """A view in words and pictures."""
     stats = view.stats
-    figure = next(known for known in FIGURES if known.key == filters.figure)
     message = stats.get("message")
     is_filtered = bool(filters.given.keys() & {"user", "type"})
     return Page(
@@ -49,7 +47,7 @@ def present(view: View, filters: Filters) -> Page:
         else None,
         unfiltered=filters.address(user=None, type=None) if message and is_filtered else None,
         tiles=tiles_of(view, filters),
-        chart=chart_of(view, figure),
+        chart=chart_of(view, filters),
         lists=lists_of(view, filters),
         alerts=alerts_of(view),
         state=state_of(view),

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from fiml.charts import Point, sparkline
 from fiml.web.figures import FIGURES, NOW, Better, Figure, change, percent
 from fiml.web.filters import Filters
-from fiml.web.present.periods import value_of
+from fiml.web.present.periods import figures_of
 from fiml.web.views import View
 
 __all__ = ["Tile", "tiles_of"]
@@ -72,7 +72,7 @@ def _tile(view: View, filters: Filters, figure: Figure) -> Tile:
         judgement=judgement,
         before=figure.written(before),
         address=filters.address(figure=None if figure is FIGURES[0] else figure.key),
-        is_current=figure.key == filters.figure,
+        is_current=figure is filters.figure,
         spark=Markup(sparkline(_points(view.series, figure))),  # noqa: S704 - it is ours, escaped
     )
 
@@ -100,10 +100,6 @@ def _direction(view: View, figure: Figure, now: float, before: float) -> tuple[s
 
 def _points(series: dict[str, Any], figure: Figure) -> list[Point]:
     return [
-        Point(
-            label="",
-            value=value_of(period, figure),
-            is_partial=period["is_partial"],
-        )
-        for period in series["periods"]
+        Point("", found.drawn, is_partial=period["is_partial"])
+        for period, found in zip(series["periods"], figures_of(series, figure), strict=True)
     ]

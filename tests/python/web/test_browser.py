@@ -224,6 +224,64 @@ async def test_everything_is_done_with_the_keyboard_alone(
         assert tab.complaints == []
 
 
+async def test_a_name_and_other_periods_are_chosen_with_the_keyboard_and_kept_up_to_date(
+    settings: Settings, serve: Serve, tab: Tab
+) -> None:
+    counted = (
+        "[...document.querySelectorAll('#chart tbody tr')]"
+        ".reduce((sum, row) => sum + Number(row.querySelector('data').value), 0)"
+    )
+    async with serve(settings) as origin:
+        await tab.goto(f"{origin}/?days=40")
+        await tab.until(IS_LIVE)
+        await tab.value("window.isTheSamePage = true")
+
+        await focus(tab, ".grains a[href*='grain=week']")
+        await tab.press("Enter")
+        await tab.until("location.search === '?days=40&grain=week'")
+        await tab.until("document.querySelector('.grains [aria-current]').innerText === 'Week'")
+        assert await tab.value("document.activeElement.innerText") == "Week"
+
+        await focus(tab, "#tags a[href$='tag:tech']")
+        await tab.press("Enter")
+        await tab.until("document.querySelector('.chart-title').innerText.startsWith('Tag tech')")
+        assert await tab.value("location.search") == "?days=40&grain=week&figure=tag:tech"
+        assert await tab.value("document.activeElement.matches('#tags a[aria-current]')")
+        assert await tab.value("document.querySelector('.tile [aria-current]')") is None
+        await tab.until(IS_LIVE)
+        before = await tab.value(counted)
+        add_session(settings.conninfo)
+        await tab.until(f"{counted} === {before + 1}")
+        await focus(tab, ".plot")
+        await tab.press("ArrowLeft")
+        assert await tab.value(
+            "document.getElementById('told').textContent.includes("
+            "document.querySelector('#chart tbody tr:last-child data').innerText)"
+        )
+
+        # A form keeps it.
+        await focus(tab, "input[name=user]")
+        await tab.type("analyst_001")
+        await tab.press("Enter")
+        await tab.until("document.querySelector('.whose').innerText === 'User analyst_001'")
+        assert "figure=tag%3Atech" in await tab.value("location.search")
+        await focus(tab, "#tags a[aria-current]")
+        await tab.press("Enter")
+        await tab.until("document.querySelector('.chart-title').innerText.startsWith('Sessions')")
+        assert "figure" not in await tab.value("location.search")
+
+        name = '<b>&"x'
+        await tab.value(
+            f"[...document.querySelectorAll('#assets a')]"
+            f".find((link) => link.innerText === {json.dumps(name)}).click()"
+        )
+        await tab.until("document.querySelector('.chart-title').innerText.startsWith('Asset')")
+        assert await tab.value("document.querySelector('.chart-title bdi').innerText") == name
+        assert await tab.value("document.querySelector('#chart b')") is None
+        assert await tab.value("window.isTheSamePage") is True
+        assert tab.complaints == []
+
+
 async def test_a_custom_window_holds_its_last_day_in_the_time_zone_of_the_browser(
     settings: Settings, serve: Serve, tab: Tab
 ) -> None:
@@ -331,7 +389,8 @@ _CONTRASTS = """(() => {
     };
     ["h1", ".whose", ".windows a", ".windows [aria-current]", ".label", ".figure", ".change",
      ".change.better", ".change.worse", ".legend", "#freshness", ".list th a", ".list .quiet",
-     "#state p", "footer a"].forEach((selector) => look(selector, false));
+     "#state p", "footer a", ".grains a", ".grains [aria-current]", ".list [aria-current]"]
+        .forEach((selector) => look(selector, false));
     look(".chart-labels", true);
     return found;
 })()"""
