@@ -183,9 +183,8 @@ def _figure(key: str) -> tuple[Figure, Name | None]:
     kind, separator, text = key.partition(":")
     if not separator or kind not in set(NameKind) or text_problem(text) is not None:
         raise InvalidArgumentError(
-            f"figure is {shown(key)}; expected one of {', '.join(_FIGURES)}, or "
-            f"{', '.join(f'{known}:' for known in NameKind)} and a name of 1 to {MAX_NAME_LENGTH} "
-            "characters"
+            f"figure is {shown(key)}; expected one of {', '.join(_FIGURES)}, or asset:, tag: or "
+            f"query_type: and a name of 1 to {MAX_NAME_LENGTH} characters"
         )
     name = Name(NameKind(kind), text)
     return figure_of_name(name), name

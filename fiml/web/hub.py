@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
-from fiml.errors import SessionAnalyticsError
+from fiml.errors import InvalidArgumentError, SessionAnalyticsError
 from fiml.identity.failures import explained
 from fiml.web.changes import ChangeWatch
 from fiml.web.filters import Subject
@@ -27,11 +27,17 @@ _logger = logging.getLogger(__name__)
 
 
 class Failure:
-    """A view could not be read."""
+    """A view could not be read.
 
-    def __init__(self, message: str) -> None:
-        """Take the sentences for whoever waits."""
+    Attributes:
+        message: the sentences for whoever waits.
+        refusal: what is wrong with the question, where it is that: no later look will mend it.
+    """
+
+    def __init__(self, message: str, refusal: InvalidArgumentError | None = None) -> None:
+        """Take what is told."""
         self.message = message
+        self.refusal = refusal
 
 
 class Subscription:
@@ -160,6 +166,8 @@ class Hub:
     async def _found(self, subject: Subject) -> View | Failure:
         try:
             return await self._read(subject)
+        except InvalidArgumentError as error:
+            return Failure(str(error), error)
         except SessionAnalyticsError as error:
             return Failure(explained(error))
         except Exception as error:  # noqa: BLE001 - the next one may succeed

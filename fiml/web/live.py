@@ -146,6 +146,8 @@ async def _keep_sending(
             # A token that expired, or whose key was withdrawn, ends here.
             if caller.token:
                 service.gate.bearer(caller.token)
+            if isinstance(found, Failure) and found.refusal is not None:
+                raise found.refusal
             message = (
                 {"failure": found.message} if isinstance(found, Failure) else render(found, filters)
             )

@@ -9,19 +9,28 @@ import inspect
 import re
 import shlex
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
+from html import unescape
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import click
+import httpx2
 import pytest
 from click.testing import CliRunner
+from identity.issuer import AUDIENCE, ISSUER, Issuer
+from identity.serving import serving
 from mcp import Client
 from pydantic import ValidationError
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from fiml import errors
 from fiml.cli import main
+from fiml.identity.access import Access
+from fiml.identity.authorization import PLATFORM_SCOPE
 from fiml.mcp._schemas import INPUT_SCHEMA
 from fiml.mcp.server import TOOL_NAME, build_server
 from fiml.sessions.analytics import SessionAnalytics
@@ -30,6 +39,10 @@ from fiml.sessions.maintenance import apply_retention, erase_user, erasure_recei
 from fiml.sessions.models import QueryRecord, Session
 from fiml.sessions.store import SessionStore
 from fiml.settings import SETTINGS, Settings
+from fiml.web.app import build_app
+from fiml.web.arguments import SERIES_PARAMETERS, STATS_PARAMETERS
+from fiml.web.filters import PARAMETERS
+from fiml.web.refusals import STATUSES
 
 pytestmark = pytest.mark.anyio
 
@@ -189,6 +202,79 @@ def test_every_setting_is_refused_as_the_page_says() -> None:
     } - FREE_TEXT
 
 
+async def test_every_request_is_answered_as_the_page_says(migrated_database: str) -> None:
+    rows = table("request | status")
+    assert rows
+    async with _serving(Settings(conninfo=migrated_database)) as origin, _client(origin) as http:
+        for request, status, code, message in rows:
+            response = await http.request(*request.split(" ", 1))
+            assert response.status_code == int(status), request
+            assert response.json() == {"error": {"code": code, "message": message}}, request
+
+
+async def test_every_token_is_answered_as_the_page_says(
+    migrated_database: str, tmp_path: Path
+) -> None:
+    rows = table("request | token")
+    assert rows
+    issuer = Issuer()
+    guarded = Settings(
+        conninfo=migrated_database,
+        auth_jwks_file=issuer.write_jwks(tmp_path),
+        auth_audience=AUDIENCE,
+        auth_issuer=ISSUER,
+    )
+    tokens = {
+        "none": "",
+        "expired": issuer.token("ann", exp=1),
+        "of ann": issuer.token("ann"),
+        "of ann, analytics:platform": issuer.token("ann", PLATFORM_SCOPE),
+    }
+    async with _serving(guarded) as origin:
+        for request, token, status, code, message in rows:
+            async with _client(origin, tokens[token]) as http:
+                response = await http.request(*request.split(" ", 1))
+            assert response.status_code == int(status), request
+            assert response.json() == {"error": {"code": code, "message": message}}, request
+
+
+async def test_every_first_message_is_answered_as_the_page_says(migrated_database: str) -> None:
+    rows = table("first message")
+    assert rows
+    async with _serving(Settings(conninfo=migrated_database)) as origin:
+        for path in ("/api/live", "/live"):
+            for first, code, reason in rows:
+                async with connect(origin.replace("http", "ws") + path, proxy=None) as socket:
+                    await socket.send(first)
+                    with pytest.raises(ConnectionClosed) as closed:
+                        await socket.recv()
+                assert closed.value.rcvd is not None
+                assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (int(code), reason)
+
+
+async def test_every_address_is_answered_as_the_page_says(migrated_database: str) -> None:
+    rows = table("address")
+    assert rows
+    async with _serving(Settings(conninfo=migrated_database)) as origin, _client(origin) as http:
+        for address, status, message in rows:
+            response = await http.get(address)
+            assert response.status_code == int(status), address
+            told = re.search(r'role="alert">\s*<h2>(.*?)</h2>', response.text, re.DOTALL)
+            assert told is not None
+            assert unescape(told[1]) == message, address
+            # A failure is never a figure.
+            assert "<data" not in response.text
+
+
+def _serving(settings: Settings) -> AbstractAsyncContextManager[str]:
+    return serving(build_app(settings, Access.from_settings(settings)), 0)
+
+
+def _client(origin: str, token: str = "") -> httpx2.AsyncClient:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return httpx2.AsyncClient(base_url=origin, headers=headers, timeout=60)
+
+
 # Nothing is left out ------------------------------------------------------------------------------
 
 
@@ -240,6 +326,27 @@ def test_every_option_that_takes_a_value_has_a_row() -> None:
 def test_every_argument_of_the_tool_has_a_row() -> None:
     told = [row[1].split()[0] for row in table("arguments | text")]
     assert set(told) == {*INPUT_SCHEMA["properties"], "Unknown"}
+
+
+@pytest.mark.parametrize(
+    ("heading", "address", "parameters"),
+    [
+        ("request | status", "GET /api/stats?", STATS_PARAMETERS),
+        ("request | status", "GET /api/timeseries?", SERIES_PARAMETERS),
+        ("address", "/?", PARAMETERS),
+    ],
+)
+def test_every_parameter_has_a_row(heading: str, address: str, parameters: tuple[str, ...]) -> None:
+    told = {row[-1].split()[0] for row in table(heading) if row[0].startswith(address)}
+    assert set(parameters) <= told
+
+
+def test_every_answer_that_a_request_can_be_to_blame_for_has_a_row() -> None:
+    rows = [*table("request | status"), *((row[0], *row[2:]) for row in table("request | token"))]
+    # The others are about how much there is, or about the server.
+    assert {int(row[1]): row[2] for row in rows} == {
+        status: code for status, (code, _) in STATUSES.items() if status < 429
+    }
 
 
 def test_no_message_repeats_a_user_id() -> None:
