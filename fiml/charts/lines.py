@@ -157,18 +157,25 @@ def _period_labels(
     """As many as there is room for, at equal distances, the last period's among them."""
     if not points:
         return []
-    widest = max(text_width(point.label, theme.FONT_SIZE) for point in points) + _LABEL_GAP
+    widths = [text_width(point.label, theme.FONT_SIZE) for point in points]
+    # The last one is moved to where it fits, towards the one before.
+    moved = max(0.0, xs[-1] + widths[-1] / 2 - right - _RIGHT)
+    widest = max(widths) + _LABEL_GAP + moved
     distance = xs[1] - xs[0] if len(xs) > 1 else widest
     step = max(1, -int(-widest // distance))
-    found = []
+    found: list[str] = []
+    edge = float("inf")
     for number in range(len(points) - 1, -1, -step):
-        half = text_width(points[number].label, theme.FONT_SIZE) / 2
+        half = widths[number] / 2
         anchor = "middle"
         x = xs[number]
         if x + half > right + _RIGHT:
             anchor, x = "end", right + _RIGHT
-        elif x - half < 0:
+        elif x < half:
             anchor, x = "start", 0.0
+            if 2 * half + _LABEL_GAP > edge:
+                break
+        edge = xs[number] - half
         found.append(text(points[number].label, x, y, text_anchor=anchor))
     return found[::-1]
 

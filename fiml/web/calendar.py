@@ -23,9 +23,11 @@ PERIOD_NAMES: Final = {
 }
 
 
-def short_period(start: datetime, grain: Grain) -> str:
-    """A period on an axis."""
+def short_period(start: datetime, grain: Grain, *, is_of_days: bool = False) -> str:
+    """A period on an axis; an hour with its date where there are hours of several days."""
     match grain:
+        case Grain.HOUR if is_of_days:
+            return f"{start.day} {_MONTHS[start.month - 1][:3]} {start:%H:%M}"
         case Grain.HOUR:
             return f"{start:%H:%M}"
         case Grain.MONTH:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from markupsafe import Markup
@@ -20,6 +20,8 @@ __all__ = ["Chart", "PeriodRow", "chart_of"]
 
 # Width and height of the main chart, and the class that shows it where it fits.
 _SIZES: Final = ((1080, 260, "wide"), (660, 240, "middle"), (360, 200, "narrow"))
+
+_TWO_DAYS: Final = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,10 @@ def chart_of(view: View, filters: Filters) -> Chart:
     earlier = [*[None] * (len(periods) - len(earlier)), *earlier] if periods else []
     ghost = [None if before is None else before.drawn for before in earlier]
     starts = [datetime.fromisoformat(period["period_start"]) for period in periods]
+    is_of_days = view.until - view.since > _TWO_DAYS
     points = [
         Point(
-            calendar.short_period(start, view.grain),
+            calendar.short_period(start, view.grain, is_of_days=is_of_days),
             its.drawn,
             is_partial=period["is_partial"],
         )

@@ -1,5 +1,6 @@
 """The main chart by other periods, and of one name: each figure is that of a scan of the rows."""
 
+import re
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from itertools import islice, pairwise
@@ -253,6 +254,18 @@ async def test_the_periods_that_fit_a_window_are_offered_and_shown(
         # One that was asked for is told, whether it fits or not.
         page = await page_of(http, hours="24", grain="month")
         assert list(page.grains) == ["Hour", "Month"]
+
+
+@pytest.mark.parametrize(
+    ("window", "is_dated"), [("hours=24", False), ("hours=48", False), ("days=7&grain=hour", True)]
+)
+async def test_hours_of_several_days_say_which_day(
+    settings: Settings, serve: Serve, window: str, *, is_dated: bool
+) -> None:
+    async with serve(settings) as origin, client(origin) as http:
+        labels = re.findall(r">(\d+ \w{3} )?\d\d:00</text>", (await http.get(f"/?{window}")).text)
+    assert labels
+    assert {bool(date) for date in labels} == {is_dated}
 
 
 def test_periods_are_kept_for_another_window_where_they_fit_it() -> None:
