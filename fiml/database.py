@@ -23,6 +23,7 @@ from fiml.errors import (
     SchemaVersionError,
     SessionAnalyticsError,
 )
+from fiml.monitoring.pools import close_pool, open_pool
 from fiml.sessions.migrations import HOW_TO_MIGRATE, require_current_version
 from fiml.settings import Settings
 
@@ -87,6 +88,16 @@ class Database:
         # What goes on without anybody who waits for it.
         self._behind: set[asyncio.Future[Any]] = set()
 
+    @property
+    def connections_in_use(self) -> int:
+        """Connections that calls hold now."""
+        return self._connections_in_use
+
+    @property
+    def connections_max(self) -> int:
+        """Connections that calls can hold at once."""
+        return self.settings.pool_size
+
     async def open(self) -> None:
         """Connect, and check that the database is at this package's version.
 
@@ -125,10 +136,12 @@ class Database:
         )
         await pool.open()
         self._pool = pool
+        open_pool(self)
 
     async def close(self) -> None:
         """Close every connection; calls under way are cancelled."""
         pool, self._pool = self._pool, None
+        close_pool(self)
         if self._behind:
             await asyncio.wait(self._behind, timeout=self.settings.timeout_seconds)
         if pool is not None:

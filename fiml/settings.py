@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from fiml.errors import SettingsError
+from fiml.monitoring.logs import LogFormat
 from fiml.sessions.roles import Purpose
 
 __all__ = ["SETTINGS", "Setting", "Settings"]
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 _LONGEST_SHOWN = 100
+_TRACES = ("otlp",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,18 @@ SETTINGS = (
         "be able to read it. Without it pseudonyms last as long as the process.",
     ),
     Setting(
+        "SESSION_ANALYTICS_LOG_FORMAT",
+        "text",
+        "What a process that runs on logs to standard error: text, or json, which is one object a "
+        "line.",
+    ),
+    Setting(
+        "SESSION_ANALYTICS_TRACES",
+        "",
+        "Where spans go: otlp sends them as OpenTelemetry's own variables say "
+        "(OTEL_EXPORTER_OTLP_ENDPOINT and so on). Without it there are none.",
+    ),
+    Setting(
         "SESSION_ANALYTICS_PROJECT_DIR",
         "",
         "Folder of dbt_project.yml; default: the checkout this package was installed from.",
@@ -208,6 +222,8 @@ class Settings:
         calls_burst: calls of one identity at once after a pause, at least 1.
         concurrent_calls: calls of one identity under way, at least 1.
         audit_key_file: file with the key of the audit log's pseudonyms.
+        log_format: what a line of the log is.
+        traces: where spans go: "otlp"; empty means nowhere.
         project_dir: folder of `dbt_project.yml`.
     """
 
@@ -235,6 +251,8 @@ class Settings:
     calls_burst: int = int(_DEFAULTS["SESSION_ANALYTICS_CALLS_BURST"])
     concurrent_calls: int = int(_DEFAULTS["SESSION_ANALYTICS_CONCURRENT_CALLS"])
     audit_key_file: Path | None = None
+    log_format: LogFormat = LogFormat.TEXT
+    traces: str = _DEFAULTS["SESSION_ANALYTICS_TRACES"]
     project_dir: Path = PROJECT_DIR
 
     @classmethod
@@ -280,6 +298,8 @@ class Settings:
             calls_burst=_whole_number(env, "SESSION_ANALYTICS_CALLS_BURST"),
             concurrent_calls=_whole_number(env, "SESSION_ANALYTICS_CONCURRENT_CALLS"),
             audit_key_file=path("SESSION_ANALYTICS_AUDIT_KEY_FILE"),
+            log_format=LogFormat(_one_of(env, "SESSION_ANALYTICS_LOG_FORMAT", LogFormat)),
+            traces=_one_of(env, "SESSION_ANALYTICS_TRACES", _TRACES),
             project_dir=Path(text("SESSION_ANALYTICS_PROJECT_DIR") or PROJECT_DIR),
         )
 
@@ -368,6 +388,13 @@ def _interval(env: Mapping[str, str], name: str) -> float:
     if not 0.1 <= seconds <= 3600:
         raise SettingsError(f"{name} is {_shown(given)}; expected seconds, from 0.1 to 3600")
     return seconds
+
+
+def _one_of(env: Mapping[str, str], name: str, known: Iterable[str]) -> str:
+    given = env.get(name) or _DEFAULTS[name]
+    if given and given not in set(known):
+        raise SettingsError(f"{name} is {_shown(given)}; expected {' or '.join(known)}")
+    return given
 
 
 def _shown(given: str) -> str:

@@ -7,6 +7,7 @@ import dagster as dg
 
 from fiml.database import Database
 from fiml.errors import DatabaseUnavailableError, DeadlineExceededError
+from fiml.monitoring.otlp import sending_spans
 from fiml.sessions.archival import ArchivalResult, archive_expired
 from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
@@ -35,10 +36,10 @@ def archived_sessions(context: dg.AssetExecutionContext) -> dg.MaterializeResult
     def report(total: ArchivalResult) -> None:
         context.log.info("archived %d, set aside %d so far", total.archived, total.quarantined)
 
+    settings = Settings.from_environment().connecting_as(Purpose.APP)
     try:
-        result = asyncio.run(
-            _archive(Settings.from_environment().connecting_as(Purpose.APP), report)
-        )
+        with sending_spans(settings):
+            result = asyncio.run(_archive(settings, report))
     except (DatabaseUnavailableError, DeadlineExceededError) as error:
         # What was archived stays archived: trying again goes on from there.
         raise dg.RetryRequested(_RETRIES, _RETRY_SECONDS) from error

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -22,9 +22,11 @@ from dagster_dbt import (
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
 from packaging.version import Version
 
+from fiml.monitoring.otlp import sending_spans
+from fiml.monitoring.spans import past_span
 from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
-from fiml.warehouse.builds import build_command, own_target
+from fiml.warehouse.builds import build_command, own_target, result_of, trace_models
 from fiml.warehouse.project import manifest_path
 from orchestration.archival import ARCHIVED_SESSIONS
 
@@ -118,7 +120,8 @@ def make_marts(settings: Settings) -> dg.AssetsDefinition:
     )
     def marts(context: dg.AssetExecutionContext, dbt: Dbt) -> Iterator[Any]:
         now = Settings.from_environment().connecting_as(Purpose.BUILDER)
-        with own_target(now.project_dir.resolve()) as target:
+        with sending_spans(now), own_target(now.project_dir.resolve()) as target:
+            began = datetime.now(UTC)
             (target / "run_results.json").unlink(missing_ok=True)
             with dbt.connected(now):
                 invocation = dbt.cli(
@@ -130,8 +133,19 @@ def make_marts(settings: Settings) -> dg.AssetsDefinition:
                 if has_failed_tests(target / "run_results.json"):
                     raise
                 raise dg.RetryRequested(_RETRIES, _RETRY_SECONDS) from error
+            finally:
+                _trace(target / "run_results.json", began)
 
     return marts
+
+
+def _trace(run_results: Path, began: datetime) -> None:
+    """Make spans of the build and its models, if anybody traces."""
+    results = json.loads(run_results.read_bytes()) if run_results.exists() else {"results": []}
+    is_failed = not result_of(results, 0.0).succeeded or not results["results"]
+    span = past_span("build", began, datetime.now(UTC), is_failed=is_failed)
+    if span is not None:
+        trace_models(results, span)
 
 
 def has_failed_tests(run_results: Path) -> bool:

@@ -8,13 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import Final
 
+from fiml.monitoring.logs import LogFormat
 from fiml.settings import Settings
 from fiml.warehouse.folding import folding
 
@@ -26,7 +27,7 @@ _GRACE_SECONDS: Final = 40.0
 _POLL_SECONDS: Final = 0.5
 
 
-def run(settings: Settings, *, fold: bool = True) -> int:
+def run(settings: Settings, *, on_line: Callable[[str], None], fold: bool = True) -> int:
     """Serve until Ctrl-C or SIGTERM, and return the exit code; nothing is left running.
 
     Runs, ticks and logs are kept in `DAGSTER_HOME`, by default `.session-analytics/dagster` in the
@@ -34,12 +35,13 @@ def run(settings: Settings, *, fold: bool = True) -> int:
 
     Args:
         settings: where the database and the project are.
+        on_line: receives the line that says why nothing folds.
         fold: whether a process beside Dagster's folds every second.
 
     Raises:
         OSError: that folder cannot be written.
     """
-    beside = folding(settings, on_line=lambda line: print(line, file=sys.stderr))  # noqa: T201
+    beside = folding(settings, on_line=on_line)
     with beside if fold else nullcontext():
         return _serve(settings)
 
@@ -64,7 +66,7 @@ def _serve(settings: Settings) -> int:
     try:
         # A group of its own: Ctrl-C reaches it once, through us, and what it leaves can be found.
         child = subprocess.Popen(
-            dagster_command(),
+            dagster_command(settings.log_format),
             cwd=settings.project_dir,
             env=env,
             stdin=subprocess.DEVNULL,
@@ -87,7 +89,7 @@ def _serve(settings: Settings) -> int:
             signal.signal(number, handler)
 
 
-def dagster_command() -> list[str]:
+def dagster_command(log_format: LogFormat = LogFormat.TEXT) -> list[str]:
     """The command line: both services, on this machine only."""
     return [
         sys.executable,
@@ -98,6 +100,8 @@ def dagster_command() -> list[str]:
         "orchestration.definitions",
         "--host",
         _HOST,
+        "--log-format",
+        "json" if log_format is LogFormat.JSON else "colored",
     ]
 
 
@@ -117,6 +121,8 @@ def dagster_environment(
         "SESSION_ANALYTICS_ARCHIVE_BATCH_SIZE": str(settings.archive_batch_size),
         "SESSION_ANALYTICS_ARCHIVE_CONNECTIONS": str(settings.archive_connections),
         "SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS": str(settings.fold_interval_seconds),
+        "SESSION_ANALYTICS_LOG_FORMAT": settings.log_format,
+        "SESSION_ANALYTICS_TRACES": settings.traces,
     }
     if settings.alerts_file is not None:
         # Dagster's processes work in another folder.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import click
 
 from fiml.cli._connection import connected_settings
+from fiml.cli._monitoring import metrics_option, monitored, teller
+from fiml.monitoring.addresses import Address
+from fiml.sessions.roles import Purpose
 
 __all__ = ["dagster", "demo"]
 
@@ -19,14 +22,18 @@ def demo(*, no_fold: bool) -> None:
 
 
 @click.command()
+@metrics_option
 @click.option("--no-fold", is_flag=True, help="Leave folding every second to others.")
-def dagster(*, no_fold: bool) -> None:
+def dagster(*, metrics: Address | None, no_fold: bool) -> None:
     """Start Dagster's web interface and schedules on this machine.
 
     A process beside it folds what comes in every second.
     """
     from fiml.cli._dagster import run
 
-    with connected_settings() as settings:
-        exit_code = run(settings, fold=not no_fold)
+    with (
+        connected_settings() as settings,
+        monitored(settings.connecting_as(Purpose.BUILDER), metrics),
+    ):
+        exit_code = run(settings, on_line=teller(settings), fold=not no_fold)
     click.get_current_context().exit(exit_code)

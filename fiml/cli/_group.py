@@ -28,6 +28,8 @@ _EXTRAS: Final = {
     "mcp": "mcp",
     "mcp_types": "mcp",
     "markupsafe": "web",
+    "opentelemetry": "tracing",
+    "prometheus_client": "metrics",
     "starlette": "mcp",
     "typst": "export",
     "uvicorn": "mcp",

@@ -9,6 +9,8 @@ import click
 
 from fiml.cli._connection import connected_settings
 from fiml.cli._group import Failure, WrongUsage
+from fiml.cli._monitoring import metrics_option, monitored, teller
+from fiml.monitoring.addresses import Address
 
 __all__ = ["mcp"]
 
@@ -32,8 +34,17 @@ _DEFAULT_PORT: Final = 8765
     is_flag=True,
     help="With --http: ask nobody who they are; everybody on this machine may see everything.",
 )
+@metrics_option
 @click.option("--no-fold", is_flag=True, help="Leave folding every second to others.")
-def mcp(*, http: bool, host: str, port: int, insecure_local: bool, no_fold: bool) -> None:
+def mcp(
+    *,
+    http: bool,
+    host: str,
+    port: int,
+    insecure_local: bool,
+    metrics: Address | None,
+    no_fold: bool,
+) -> None:
     """Serve the tool get-session-analytics to AI assistants.
 
     Over standard input and output to whoever started it; over HTTP to callers who prove with a
@@ -53,9 +64,11 @@ def mcp(*, http: bool, host: str, port: int, insecure_local: bool, no_fold: bool
             network_access(settings, host, insecure_local=insecure_local)
         elif insecure_local:
             raise WrongUsage("--insecure-local is about --http")
-        if not no_fold:
-            stack.enter_context(folding(settings, on_line=_tell))
         reading = settings.connecting_as(Purpose.READER)
+        tell = teller(settings)
+        stack.enter_context(monitored(reading, metrics))
+        if not no_fold:
+            stack.enter_context(folding(settings, on_line=tell))
         if not http:
             serve_stdio(reading)
             return
@@ -65,11 +78,7 @@ def mcp(*, http: bool, host: str, port: int, insecure_local: bool, no_fold: bool
                 port,
                 settings=reading,
                 insecure_local=insecure_local,
-                on_ready=lambda url: _tell(f"Serving MCP on {url}; Ctrl-C ends it."),
+                on_ready=lambda url: tell(f"Serving MCP on {url}; Ctrl-C ends it."),
             )
         except OSError as error:
             raise Failure(f"cannot listen on {host} port {port}: {error.strerror}") from None
-
-
-def _tell(line: str) -> None:
-    click.echo(line, err=True)

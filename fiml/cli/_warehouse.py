@@ -6,6 +6,9 @@ import click
 
 from fiml.cli._connection import connected_settings, run_async
 from fiml.cli._console import out_console, printable, reporting
+from fiml.cli._monitoring import metrics_option, monitored
+from fiml.monitoring.addresses import Address
+from fiml.monitoring.otlp import sending_spans
 from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 
@@ -33,6 +36,7 @@ def archive(*, retry_quarantined: bool) -> None:
 
     with (
         connected_settings(Purpose.APP) as settings,
+        sending_spans(settings),
         reporting("Archiving", at_most_every=1.0) as report,
     ):
         result = run_async(work(settings))
@@ -56,13 +60,18 @@ def build(*, from_scratch: bool) -> None:
     from fiml.warehouse.builds import build as run_build
 
     title = "Building from scratch" if from_scratch else "Building"
-    with connected_settings(Purpose.BUILDER) as settings, reporting(title) as report:
+    with (
+        connected_settings(Purpose.BUILDER) as settings,
+        sending_spans(settings),
+        reporting(title) as report,
+    ):
         result = run_build(settings, from_scratch=from_scratch, on_line=report)
     click.echo(f"{result.nodes} models and tests passed in {result.seconds:.1f} s.")
 
 
 @click.command()
-def fold() -> None:
+@metrics_option
+def fold(*, metrics: Address | None) -> None:
     """Fold what comes in, every second, until Ctrl-C.
 
     Any number may run, beside builds: one of them folds, and the others stand by. Answers are as
@@ -72,9 +81,8 @@ def fold() -> None:
 
     from fiml.warehouse.folder import run
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("fiml.warehouse").setLevel(logging.INFO)
-    with connected_settings(Purpose.BUILDER) as settings:
+    with connected_settings(Purpose.BUILDER) as settings, monitored(settings, metrics):
         exit_code = run(settings)
     click.get_current_context().exit(exit_code)
 

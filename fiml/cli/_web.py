@@ -9,6 +9,8 @@ import click
 
 from fiml.cli._connection import connected_settings
 from fiml.cli._group import Failure
+from fiml.cli._monitoring import metrics_option, monitored, teller
+from fiml.monitoring.addresses import Address
 
 __all__ = ["serve"]
 
@@ -29,13 +31,22 @@ _DEFAULT_PORT: Final = 8766
     is_flag=True,
     help="Ask nobody who they are; everybody on this machine may see everything.",
 )
+@metrics_option
 @click.option("--no-fold", is_flag=True, help="Leave folding every second to others.")
 @click.option(
     "--demo-traffic",
     is_flag=True,
     help="Write sample sessions now and then; into the demo's database alone.",
 )
-def serve(*, host: str, port: int, insecure_local: bool, no_fold: bool, demo_traffic: bool) -> None:
+def serve(
+    *,
+    host: str,
+    port: int,
+    insecure_local: bool,
+    metrics: Address | None,
+    no_fold: bool,
+    demo_traffic: bool,
+) -> None:
     """Serve the page, the same figures as JSON, live updates and MCP.
 
     To callers who prove with a bearer token who they are, as `mcp --http` does. A process beside it
@@ -51,21 +62,20 @@ def serve(*, host: str, port: int, insecure_local: bool, no_fold: bool, demo_tra
         settings = stack.enter_context(connected_settings())
         # What forbids to serve is told before a process is started beside it.
         network_access(settings, host, insecure_local=insecure_local)
+        reading = settings.connecting_as(Purpose.READER)
+        tell = teller(settings)
+        stack.enter_context(monitored(reading, metrics))
         if not no_fold:
-            stack.enter_context(folding(settings, on_line=_tell))
+            stack.enter_context(folding(settings, on_line=tell))
         if demo_traffic:
             stack.enter_context(writing(settings.connecting_as(Purpose.APP)))
         try:
             serve_web(
                 host,
                 port,
-                settings=settings.connecting_as(Purpose.READER),
+                settings=reading,
                 insecure_local=insecure_local,
-                on_ready=lambda origin: _tell(f"Serving the page on {origin}; Ctrl-C ends it."),
+                on_ready=lambda origin: tell(f"Serving the page on {origin}; Ctrl-C ends it."),
             )
         except OSError as error:
             raise Failure(f"cannot listen on {host} port {port}: {error.strerror}") from None
-
-
-def _tell(line: str) -> None:
-    click.echo(line, err=True)

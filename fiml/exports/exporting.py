@@ -23,6 +23,7 @@ from fiml.exports.reading import (
 )
 from fiml.exports.report import Report
 from fiml.exports.rows import SERIES_COLUMNS, CsvText, series_row
+from fiml.monitoring.reads import took
 from fiml.sessions._arguments import check_flag, shown
 from fiml.sessions.periods import Grain
 from fiml.sessions.serving import ServingCache
@@ -135,6 +136,7 @@ async def _export_csv(database: Database, wanted: Wanted, cache: ServingCache) -
         series = await _export_json(database, wanted, cache)
         return text.header() + text.lines([series_row(period) for period in series["periods"]])
     text = CsvText(is_spreadsheet_safe=wanted.is_spreadsheet_safe)
+    took("source")
     batches = stream_sessions(database, wanted.subject)
     return text.header() + "".join([text.lines(rows) async for rows in batches])
 

@@ -62,6 +62,11 @@ class Subject:
         """By user and type, as the reading functions take them."""
         return {"user_id": self.user_id, "session_type": self.session_type}
 
+    @property
+    def asked(self) -> dict[str, str | float | None]:
+        """What is asked, without whom it is about; as spans tell it."""
+        return {"session_type": self.session_type, "days": self.window.days}
+
 
 def fitting_grain(length: timedelta) -> Grain:
     """How long the periods of such a window are, for people to look at."""

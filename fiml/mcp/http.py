@@ -13,6 +13,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import AnyHttpUrl
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.routing import Route
 
@@ -22,8 +23,9 @@ from fiml.identity.authorization import PLATFORM_SCOPE, USERS_SCOPE
 from fiml.mcp._bearer import BearerVerifier
 from fiml.mcp._envelope import well_formed
 from fiml.mcp.server import build_server
+from fiml.monitoring.logs import audit_to_stderr, log_to_stderr
+from fiml.monitoring.requests import TracedRequests
 from fiml.network.listening import serve_app
-from fiml.network.logs import audit_to_stderr, log_to_stderr
 from fiml.network.names import LOOPBACK, http_url, known_hosts, known_origins
 from fiml.sessions.lazy_reader import LazyReader
 from fiml.settings import Settings
@@ -129,7 +131,11 @@ def build_endpoint(
 def build_http_app(settings: Settings, access: Access | None, host: str = "127.0.0.1") -> Starlette:
     """Make the application of `build_endpoint` alone."""
     endpoint = build_endpoint(settings, access, host)
-    return Starlette(routes=endpoint.routes, lifespan=lambda _app: endpoint.running())
+    return Starlette(
+        routes=endpoint.routes,
+        middleware=[Middleware(TracedRequests)],
+        lifespan=lambda _app: endpoint.running(),
+    )
 
 
 def serve_http(
@@ -159,7 +165,7 @@ def serve_http(
     """
     known_settings = settings if settings is not None else Settings.from_environment()
     access = network_access(known_settings, host, insecure_local=insecure_local)
-    log_to_stderr()
+    log_to_stderr(known_settings.log_format)
     audit_to_stderr()
     app = build_http_app(known_settings, access, host)
 

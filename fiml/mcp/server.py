@@ -34,7 +34,7 @@ from fiml.identity.access import Access
 from fiml.identity.failures import explained
 from fiml.mcp._bearer import identity_of
 from fiml.mcp._schemas import INPUT_SCHEMA, NETWORK_INPUT_SCHEMA, OUTPUT_SCHEMA
-from fiml.network.logs import log_to_stderr
+from fiml.monitoring.logs import log_to_stderr
 from fiml.sessions.lazy_reader import LazyReader
 from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
@@ -152,8 +152,9 @@ def serve_stdio(settings: Settings | None = None) -> None:
     Raises:
         SettingsError: an environment variable does not parse.
     """
-    log_to_stderr()
-    server = build_server(settings)
+    known_settings = settings or Settings.from_environment().connecting_as(Purpose.READER)
+    log_to_stderr(known_settings.log_format)
+    server = build_server(known_settings)
     with _interruptible_input():
         server.run("stdio")
 

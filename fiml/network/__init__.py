@@ -1,1 +1,1 @@
-"""What every server here needs, whatever it serves: names, a socket, a log."""
+"""What every server here needs, whatever it serves: names, a socket."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fiml.database import Connection, Database
 from fiml.errors import InvalidArgumentError, InvalidUserIdError
@@ -18,6 +18,7 @@ from fiml.exports.exporting import (
     stream_sessions,
 )
 from fiml.exports.reading import Subject
+from fiml.monitoring.reads import Operation, Path, Reading
 from fiml.sessions import queries
 from fiml.sessions._arguments import (
     MAX_DAYS,
@@ -45,6 +46,13 @@ if TYPE_CHECKING:
     from fiml.sessions.store import SessionStore
 
 __all__ = ["MAX_DAYS", "NO_METRICS_MESSAGE", "SessionAnalytics"]
+
+_EXPORTS: Final = {
+    Format.JSON: Operation.EXPORT_JSON,
+    Format.CSV: Operation.EXPORT_CSV,
+    Format.XLSX: Operation.EXPORT_XLSX,
+    Format.PDF: Operation.EXPORT_PDF,
+}
 
 
 class SessionAnalytics:
@@ -133,7 +141,8 @@ class SessionAnalytics:
                 cache=self._cache,
             )
 
-        return await self._database.run(read, is_repeatable=True)
+        with Reading(Operation.STATS, {"session_type": kind, "days": window.days}):
+            return await self._database.run(read, is_repeatable=True)
 
     async def get_session_timeseries(
         self,
@@ -191,7 +200,9 @@ class SessionAnalytics:
                 cache=self._cache,
             )
 
-        return await self._database.run(read, is_repeatable=True)
+        asked = {"session_type": kind, "days": window.days, "grain": of_grain}
+        with Reading(Operation.TIMESERIES, asked):
+            return await self._database.run(read, is_repeatable=True)
 
     async def get_user_session_summary(self, user_id: str, days: int = 30) -> dict[str, Any]:
         """The documented dictionary for one user.
@@ -290,7 +301,9 @@ class SessionAnalytics:
             check_flag_of(include_sessions, "include_sessions", wanted, Format.XLSX),
             check_flag_of(spreadsheet_safe, "spreadsheet_safe", wanted, Format.CSV),
         )
-        return await export(self._database, request, self._cache)
+        asked = request.subject.asked | {"grain": request.grain}
+        with Reading(_EXPORTS[wanted], asked):
+            return await export(self._database, request, self._cache)
 
     async def get_session_report(
         self,
@@ -318,7 +331,8 @@ class SessionAnalytics:
         """
         subject = _subject(user_id, session_type, days, hours, since, until, timezone)
         of_grain = None if grain is None else check_grain(grain)
-        return await report_of(self._database, subject, of_grain, self._cache)
+        with Reading(Operation.REPORT, subject.asked | {"grain": of_grain}):
+            return await report_of(self._database, subject, of_grain, self._cache)
 
     def stream_session_metrics(
         self,
@@ -349,9 +363,12 @@ class SessionAnalytics:
         subject = _subject(user_id, session_type, days, hours, since, until, timezone)
 
         async def named() -> AsyncGenerator[list[dict[str, str | None]], None]:
-            async with aclosing(stream_sessions(self._database, subject)) as batches:
-                async for rows in batches:
-                    yield [dict(zip(queries.SESSION_COLUMNS, row, strict=True)) for row in rows]
+            # Whoever reads them sets the pace, and does other things between two of them.
+            stream = Reading(Operation.STREAM, subject.asked, path=Path.SOURCE, is_current=False)
+            with stream:
+                async with aclosing(stream_sessions(self._database, subject)) as batches:
+                    async for rows in batches:
+                        yield [dict(zip(queries.SESSION_COLUMNS, row, strict=True)) for row in rows]
 
         return named()
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
 from fiml.database import Connection, Database
+from fiml.monitoring.spans import prefixed, spanning
 from fiml.sessions._arguments import check_whole_number
 
 __all__ = ["ArchivalResult", "archive_expired"]
@@ -71,6 +72,20 @@ async def archive_expired(
         archived, quarantined = row or (0, 0)
         return ArchivalResult(archived, quarantined)
 
+    with spanning("archive") as span:
+        total = await _archive_all(database, archive_batch, seconds, on_progress)
+        if span is not None:
+            found = {"archived": total.archived, "quarantined": total.quarantined}
+            span.set_attributes(prefixed(found))
+    return total
+
+
+async def _archive_all(
+    database: Database,
+    archive_batch: Callable[[Connection], Awaitable[ArchivalResult]],
+    seconds: float,
+    on_progress: Callable[[ArchivalResult], None] | None,
+) -> ArchivalResult:
     total = ArchivalResult()
     is_failed = False
 

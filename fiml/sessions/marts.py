@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from psycopg.rows import class_row
 
 from fiml.database import Connection
+from fiml.monitoring.reads import took
 from fiml.sessions import queries
 from fiml.sessions.figures import Figures, Names, by_frequency
 from fiml.sessions.queries import CountRow, MetaRow, StatsRow
@@ -58,11 +59,12 @@ async def read_marts(
         raise
     stats_rows = _by_period(await stats.fetchall())
     name_rows = [_by_period(await asked.fetchall()) for asked in named]
-    active_sessions = (await active.fetchall())[0].active_sessions
+    present = (await active.fetchall())[0]
+    took(present.path)
     figures = [
         Figures(
             sessions=sum(row.sessions for row in stats_rows[period]),
-            active_sessions=active_sessions,
+            active_sessions=present.active_sessions,
             archived_sessions=sum(row.archived_sessions for row in stats_rows[period]),
             queries=sum(row.queries for row in stats_rows[period]),
             duration_seconds=sum(row.duration_seconds for row in stats_rows[period]),

@@ -50,6 +50,11 @@ class Window:
     since: datetime | None = None
     until: datetime | None = None
 
+    @property
+    def days(self) -> float | None:
+        """The length in days of 24 hours, where that is said."""
+        return None if self.length is None else self.length / _DAY
+
     def bounds(self, as_of: datetime) -> tuple[datetime, datetime]:
         """Where it begins and ends, in UTC: nothing is dated after `as_of`.
 

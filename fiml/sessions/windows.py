@@ -11,6 +11,7 @@ from psycopg import errors
 from psycopg.rows import args_row, tuple_row
 
 from fiml.database import Connection
+from fiml.monitoring.reads import took
 from fiml.sessions import queries
 from fiml.sessions.figures import (
     Counts,
@@ -268,6 +269,7 @@ async def _add_up_periods(
     parts = [part for _, part in rows]
     serving_rows = sum(counts.rows for counts in folded if counts is not None)
     path = "source" if None in folded else "serving"
+    took(path)
     return figures, _meta(parts, path, serving_rows, set_aside_values)
 
 
@@ -278,6 +280,7 @@ async def _add_up(
     folded: FoldedCounts | None,
 ) -> tuple[Figures, MetaRow]:
     figures, set_aside_values = await _figures(connection, question, parts, folded)
+    took("source" if folded is None else "serving")
     if folded is None:
         return figures, _meta(parts, "source", 0, set_aside_values)
     return figures, _meta(parts, "serving", folded.rows, set_aside_values)

@@ -12,17 +12,22 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fiml.errors import BuildError, SessionAnalyticsError
+from fiml.monitoring.spans import past_span, spanning
 from fiml.settings import Settings
 from fiml.warehouse._connection import connected
 from fiml.warehouse._dbt import Event, check_project, dbt_arguments, dbt_environment, run_dbt
 from fiml.warehouse.reconcile import reconcile
 
-__all__ = ["BuildResult", "build", "build_command", "own_target"]
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+__all__ = ["BuildResult", "build", "build_command", "own_target", "result_of", "trace_models"]
 
 _FAILED: Final = frozenset({"error", "fail", "runtime error", "partial success"})
 # Nodes that something did: a skipped one waited for a failed one, an exposure has nothing to do.
@@ -91,7 +96,10 @@ def build(
             errors.append(reason(event.message))
 
     project_dir = settings.project_dir.resolve()
-    with own_target(project_dir) as target:
+    with (
+        spanning("build", {"from_scratch": from_scratch}) as span,
+        own_target(project_dir) as target,
+    ):
         results = target / "run_results.json"
         results.unlink(missing_ok=True)
         code = run_dbt(
@@ -105,13 +113,15 @@ def build(
             hear,
         )
         run_results = json.loads(results.read_bytes()) if results.exists() else {"results": []}
-    result = result_of(run_results, monotonic() - started)
-    if not result.succeeded:
-        raise BuildError(_account(result.failures) + _drifts(settings, result.failures))
-    if code != 0:
-        told = errors[0] if errors else f"dbt ended with exit code {code}"
-        raise BuildError(f"the build did not run: {told}")
-    return result
+        if span is not None:
+            trace_models(run_results)
+        result = result_of(run_results, monotonic() - started)
+        if not result.succeeded:
+            raise BuildError(_account(result.failures) + _drifts(settings, result.failures))
+        if code != 0:
+            told = errors[0] if errors else f"dbt ended with exit code {code}"
+            raise BuildError(f"the build did not run: {told}")
+        return result
 
 
 def build_command(*, from_scratch: bool = False, with_unit_tests: bool = False) -> list[str]:
@@ -153,6 +163,26 @@ def result_of(run_results: Mapping[str, Any], seconds: float) -> BuildResult:
     failures = tuple(_failure(result) for result in hooks or failed)
     nodes = sum(result["status"] in _DONE and not _is_hook(result) for result in results)
     return BuildResult(succeeded=not failures, failures=failures, seconds=seconds, nodes=nodes)
+
+
+def trace_models(run_results: Mapping[str, Any], build: Span | None = None) -> None:
+    """Make a span of what dbt did with each model.
+
+    Args:
+        run_results: dbt's run_results.json.
+        build: the span of all of it; None takes that of the moment.
+    """
+    for result in run_results["results"]:
+        kind, _, name = str(result["unique_id"]).split(".")[:3]
+        times = [timing for timing in result["timing"] if timing.get("completed_at")]
+        if kind == "model" and times:
+            past_span(
+                f"model {name}",
+                datetime.fromisoformat(times[0]["started_at"]),
+                datetime.fromisoformat(times[-1]["completed_at"]),
+                is_failed=result["status"] in _FAILED,
+                parent=build,
+            )
 
 
 def _is_hook(result: Mapping[str, Any]) -> bool:

@@ -29,6 +29,9 @@ from fiml.errors import (
     SchemaVersionError,
     SessionAnalyticsError,
 )
+from fiml.monitoring.logs import log_to_stderr
+from fiml.monitoring.otlp import sending_spans
+from fiml.monitoring.spans import spanning
 from fiml.sessions.migrations import installed_version, require_current_version
 from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
@@ -169,6 +172,11 @@ class Folder:
         work = self._look(connection)
         if not work.due:
             return False
+        with spanning("fold", {"marts": len(work.due), "large": len(work.large)}):
+            self._fold(connection, work)
+        return True
+
+    def _fold(self, connection: psycopg.Connection[Any], work: _Work) -> None:
         # Before the fold, which may take a while: answers hold the rows already.
         notify(connection)
         self._take_over_changes_of_the_project()
@@ -191,7 +199,6 @@ class Folder:
         for name in work.due - folded:
             if name not in self._troubles:
                 self.tell(name, _BUSY)
-        return True
 
     def _look(self, connection: psycopg.Connection[Any]) -> _Work:
         work = _Work(few=[], large=[], due=set())
@@ -468,12 +475,11 @@ def _end_with_parent() -> None:
 
 def main() -> None:
     """Run as the child of a process that serves; its settings are in the environment."""
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
     try:
         settings = Settings.from_environment().connecting_as(Purpose.BUILDER)
-        sys.exit(run(settings, is_child=True))
+        log_to_stderr(settings.log_format)
+        with sending_spans(settings):
+            sys.exit(run(settings, is_child=True))
     except SessionAnalyticsError as error:
         _logger.warning("not folding: %s", error)
         sys.exit(1)

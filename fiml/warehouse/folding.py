@@ -78,5 +78,7 @@ def folding_environment(settings: Settings) -> dict[str, str]:
         "SESSION_ANALYTICS_SOURCE_SCHEMA": settings.source_schema,
         "SESSION_ANALYTICS_PROJECT_DIR": str(settings.project_dir.resolve()),
         "SESSION_ANALYTICS_FOLD_INTERVAL_SECONDS": str(settings.fold_interval_seconds),
+        "SESSION_ANALYTICS_LOG_FORMAT": settings.log_format,
+        "SESSION_ANALYTICS_TRACES": settings.traces,
     }
     return {**env, **settings.login_environment()}

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from fiml.errors import DatabaseError
 from fiml.identity.access import Access
 from fiml.mcp.http import HTTP_PATH, build_endpoint
+from fiml.monitoring.requests import TracedRequests
 from fiml.network.names import known_hosts
 from fiml.sessions.lazy_reader import LazyReader
 from fiml.settings import Settings
@@ -90,6 +91,7 @@ def build_app(settings: Settings, access: Access | None, host: str = "127.0.0.1"
             *mcp.routes,
         ],
         middleware=[
+            Middleware(TracedRequests),
             Middleware(
                 Guard,
                 hosts=known_hosts(settings, host),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fiml.mcp.http import network_access
+from fiml.monitoring.logs import audit_to_stderr, log_to_stderr
 from fiml.network.listening import serve_app
-from fiml.network.logs import audit_to_stderr, log_to_stderr
 from fiml.settings import Settings
 from fiml.web.app import build_app
 
@@ -37,6 +37,6 @@ def serve(
     """
     known_settings = settings if settings is not None else Settings.from_environment()
     access = network_access(known_settings, host, insecure_local=insecure_local)
-    log_to_stderr()
+    log_to_stderr(known_settings.log_format)
     audit_to_stderr()
     serve_app(build_app(known_settings, access, host), host, port, on_ready=on_ready)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fiml.database import Connection
+from fiml.monitoring.reads import Operation, Reading
 from fiml.sessions.lazy_reader import LazyReader
 from fiml.sessions.serving import ServingCache
 from fiml.web.filters import Subject
@@ -30,12 +31,18 @@ class Views:
             InvalidArgumentError: its window is too long, or has too many periods.
             DatabaseError: the database did not answer; see its subclasses.
         """
-        await self._reader.open()
 
         async def work(connection: Connection) -> View:
             return await read_view(connection, subject, self._cache)
 
-        return await self._reader.database.run(work, is_repeatable=True)
+        asked = {
+            "session_type": subject.session_type,
+            "days": subject.window.days,
+            "grain": subject.grain,
+        }
+        with Reading(Operation.VIEW, asked):
+            await self._reader.open()
+            return await self._reader.database.run(work, is_repeatable=True)
 
 
 @dataclass(frozen=True, slots=True)

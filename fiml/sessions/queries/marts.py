@@ -233,6 +233,20 @@ _QUERY_TYPES: Final = _Counted(
     occurrences="exploded.occurrences",
 )
 
+# As the meta has it, for who did not ask for that.
+_PATH: Final = """
+case
+    when exists (
+        select from analytics.mart_states
+        where
+            mart_states.mart = 'daily_session_stats'
+            and mart_states.watermark is not null
+            and not %(is_source_only)s::boolean
+    ) then 'marts'
+    else 'source'
+end
+"""
+
 _META: Final = """
 select
     frame.as_of,
@@ -322,7 +336,7 @@ def _active(kind: _Kind) -> str:
     if kind.by_type:
         conditions.append("open_sessions.session_type = %(session_type)s::text")
     return (
-        f"with {_CLOCK} select count(*) as active_sessions "  # noqa: S608 - constants
+        f"with {_CLOCK} select count(*) as active_sessions, {_PATH} as path "  # noqa: S608 - constants
         f"from clock inner join analytics.open_sessions on {' and '.join(conditions)}"
     )
 

@@ -32,9 +32,10 @@ class CountRow:
 
 @dataclass(frozen=True, slots=True)
 class ActiveRow:
-    """Sessions that are active at `as_of`."""
+    """Sessions that are active at `as_of`, and what the other figures are read from."""
 
     active_sessions: int
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
