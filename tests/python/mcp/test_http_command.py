@@ -102,7 +102,14 @@ def test_an_address_that_is_none_keeps_it_from_starting(issuer: Issuer, tmp_path
 
 def test_nothing_secret_is_an_argument_which_every_process_can_read() -> None:
     options = {name for parameter in main.commands["mcp"].params for name in parameter.opts}
-    assert options == {"--http", "--host", "--port", "--insecure-local", "--no-fold"}
+    assert options == {
+        "--http",
+        "--host",
+        "--port",
+        "--insecure-local",
+        "--metrics",
+        "--no-fold",
+    }
 
 
 def test_the_settings_are_shown_without_the_secret() -> None:

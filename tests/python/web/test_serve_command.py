@@ -73,7 +73,14 @@ def test_sample_sessions_are_written_into_no_other_database() -> None:
 
 def test_nothing_secret_is_an_argument_which_every_process_can_read() -> None:
     options = {name for parameter in main.commands["serve"].params for name in parameter.opts}
-    assert options == {"--host", "--port", "--insecure-local", "--no-fold", "--demo-traffic"}
+    assert options == {
+        "--host",
+        "--port",
+        "--insecure-local",
+        "--metrics",
+        "--no-fold",
+        "--demo-traffic",
+    }
 
 
 @contextmanager
