@@ -9,11 +9,10 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
 from enum import StrEnum
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from fiml.errors import (
     DatabaseUnavailableError,
@@ -69,8 +68,7 @@ FAILURES: Final = tuple(name for name, _ in _KINDS)
 _SLOWNESS: Final = {path: rank for rank, path in enumerate(Path)}
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """A read that has ended.
 
     Attributes:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from fiml import errors
 from fiml.cli import main
+from fiml.monitoring.catalogue import METRICS
 from fiml.sessions.roles import SETTINGS_OF_LOGINS, Purpose
 from fiml.settings import SETTINGS
 
@@ -24,6 +26,36 @@ def settings_table() -> str:
         for setting in SETTINGS
     ]
     return "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows])
+
+
+def metrics_table() -> str:
+    rows = [
+        f"| `{metric.name}` | {metric.kind} "
+        f"| {', '.join(f'`{label}`' for label in metric.labels)} | {metric.help} |"
+        for metric in METRICS
+    ]
+    return "\n".join(["| metric | type | labels | meaning |", "|---|---|---|---|", *rows])
+
+
+def test_the_table_of_metrics_is_the_one_in_the_code() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = text.partition("<!-- metrics:")[2].partition("-->\n")[2].partition("<!-- end")[0]
+    assert table.strip() == metrics_table()
+
+
+def test_the_examples_for_prometheus_name_metrics_that_there_are() -> None:
+    folder = ROOT / "examples" / "prometheus"
+    scraping = yaml.safe_load((folder / "prometheus.yml").read_text(encoding="utf-8"))
+    (rule_file,) = scraping["rule_files"]
+    rules = yaml.safe_load((folder / rule_file).read_text(encoding="utf-8"))
+    asked = {
+        name.removesuffix("_bucket")
+        for group in rules["groups"]
+        for rule in group["rules"]
+        for name in re.findall(r"session_analytics_\w+", rule["expr"])
+    }
+    assert asked
+    assert asked <= {metric.name for metric in METRICS}
 
 
 def test_the_table_of_settings_is_the_one_in_the_code() -> None:
