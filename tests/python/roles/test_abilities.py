@@ -184,7 +184,8 @@ def role(
         yield request.param, connection
 
 
-# Beside selecting: what is written, by the lists in 0007_roles.sql and 0010_alerts.sql.
+# Beside selecting: what is written, by the lists in 0007_roles.sql, 0010_alerts.sql and
+# 0011_monitoring.sql.
 WRITES = {
     APP: {("insert", "sessions"), ("update", "sessions")},
     BUILDER: {
@@ -196,7 +197,7 @@ WRITES = {
         *(
             (verb, f"analytics.{name}")
             for verb in ("insert", "update")
-            for name in ("alert_rules", "alert_episodes", "notices")
+            for name in ("alert_rules", "alert_episodes", "notices", "last_build")
         ),
         *(
             (verb, name)
@@ -304,8 +305,14 @@ def test_nothing_runs_with_the_owner_s_rights_but_what_is_listed(role: Any) -> N
                 "record_session_metrics",
                 "delete_session",
             },
-            BUILDER: {"open_marts", "describe", "finish_erasures", "alert_fingerprint"},
-            READER: set(),
+            BUILDER: {
+                "open_marts",
+                "describe",
+                "finish_erasures",
+                "alert_fingerprint",
+                "monitored",
+            },
+            READER: {"monitored"},
             BI: set(),
         }[purpose]
     )
