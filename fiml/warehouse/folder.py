@@ -159,6 +159,8 @@ class Folder:
         self._troubles: dict[str, _Trouble] = {}
         # Marts folded one by one end at windows of their own; dbt's tests compare at equal ones.
         self._is_uneven = False
+        # What is cancelled now is no trouble of a mart.
+        self._is_cancelling = False
 
     def fold(self, connection: psycopg.Connection[Any]) -> bool:
         """Fold every mart that has not seen all rows, and return whether there was one.
@@ -247,11 +249,13 @@ class Folder:
                 # A server that has no second one to give: one after the other.
                 return self._fold_in_turn(connection, names)
             thread = stack.enter_context(ThreadPoolExecutor(1))
+            self._is_cancelling = False
             try:
                 beside = [thread.submit(self._fold_one_large, other, name) for name in others]
                 folded = self._fold_one_large(connection, first)
                 return folded.union(*(future.result() for future in beside))
             except BaseException:
+                self._is_cancelling = True
                 thread.shutdown(wait=False, cancel_futures=True)
                 other.cancel_safe(timeout=_SECONDS_TO_END)
                 raise
@@ -283,7 +287,7 @@ class Folder:
         try:
             folded = fold()
         except psycopg.Error as error:
-            if connection.closed:
+            if connection.closed or self._is_cancelling:
                 raise
             self.tell(name, _told(error))
             return frozenset()
