@@ -27,12 +27,14 @@ class Collector:
         bodies: each request, as bytes.
         spans: of all requests.
         services: the names of the services that sent them.
+        is_refusing: whether it takes nothing.
     """
 
     endpoint: str
     bodies: list[bytes] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     services: set[str] = field(default_factory=set)
+    is_refusing: bool = False
 
     def named(self, name: str) -> list[Span]:
         return [span for span in self.spans if span.name == name]
@@ -67,9 +69,10 @@ def collecting() -> Iterator[Collector]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
-            collector.take(body)
+            if not collector.is_refusing:
+                collector.take(body)
             answer = ExportTraceServiceResponse().SerializeToString()
-            self.send_response(200)
+            self.send_response(400 if collector.is_refusing else 200)
             self.send_header("Content-Type", "application/x-protobuf")
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()

@@ -18,9 +18,11 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from monitoring.collector import FAILED, attributes, collecting
 from monitoring.conftest import Connection
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from warehouse.application import leave_expired_sessions, record_metrics
 
 from fiml.mcp.server import TOOL_NAME
+from fiml.monitoring.otlp import _telling_once
 from fiml.settings import Settings
 
 COMMAND = str(Path(sys.executable).with_name("session-analytics"))
@@ -212,6 +214,21 @@ async def test_a_collector_that_does_not_answer_holds_up_nothing(
             process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(process.wait, SECONDS_TO_STOP) == 0
             assert monotonic() - began < SECONDS_TO_STOP
+
+
+def test_a_collector_that_takes_nothing_is_told_once_and_that_it_does_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with collecting() as collector:
+        exporter = _telling_once(OTLPSpanExporter(f"{collector.endpoint}/v1/traces"))
+        for is_refusing in (False, True, True, False, False, True):
+            collector.is_refusing = is_refusing
+            exporter.export([])
+        exporter.shutdown()
+    refused, again, refused_again = caplog.messages
+    assert refused == refused_again
+    assert "400" in refused
+    assert again == "spans are sent again"
 
 
 def test_archival_a_build_with_its_models_and_a_fold_are_seen(
