@@ -58,8 +58,11 @@ _FOLDING = [
 ]
 # What reads a clock all the same, and why no figure is made of it.
 _HARMLESS = {
-    # When a mart was folded, for people and `doctor`.
-    "analytics.end_fold": "folded_at = clock_timestamp()",
+    # When a mart was folded and what that took, for people, `doctor` and metrics.
+    "analytics.end_fold": (
+        "folded_at = clock_timestamp(),\n"
+        "            fold_duration = clock_timestamp() - transaction_timestamp()"
+    ),
     # What opens has no time; its row has to have one.
     "analytics.session_change": "coalesce(archived_at, transaction_timestamp())",
 }
