@@ -244,6 +244,7 @@ def _sums_of_periods(
     parts = [part for _, part in rows]
     serving_rows = sum(part.part == "folded" for part in parts)
     set_aside_values = sum(its["set_aside_values"] for its in sums)
+    took(path)
     return (
         [_figures_of(its, None) for its in sums],
         _meta(parts, path, serving_rows, set_aside_values),
