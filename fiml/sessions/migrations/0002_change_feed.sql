@@ -319,7 +319,9 @@ create table analytics.watermarks (
     is_rebuild_requested boolean not null default false,
     system_identifier bigint not null,
     feed_oid oid not null,
-    folded_at timestamptz
+    folded_at timestamptz,
+    -- From the beginning of that transaction, which may be one for all marts.
+    fold_duration interval
 );
 comment on table analytics.watermarks is
 'One row per mart: the snapshot of the feed that the mart holds, changed with it.';

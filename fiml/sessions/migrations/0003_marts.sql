@@ -237,7 +237,8 @@ begin
             watermark = current_setting('analytics.fold_upper')::pg_snapshot,
             window_id = current_setting('analytics.fold_window')::bigint,
             is_rebuild_requested = false,
-            folded_at = clock_timestamp()
+            folded_at = clock_timestamp(),
+            fold_duration = clock_timestamp() - transaction_timestamp()
         where watermarks.mart = end_fold.mart;
     end if;
     perform set_config('analytics.fold_mart', '', true);

@@ -1,31 +1,5 @@
 -- What a monitoring system asks: how far everything is, and how long it takes. Figures alone, of everybody.
 
--- How long the transaction of a mart's last fold took until its end. A fold of few rows is one transaction
--- for all marts.
-alter table analytics.watermarks add column fold_duration interval;
-
-create or replace function analytics.end_fold(mart text) returns void
-language plpgsql
-as $$
-begin
-    if current_setting('analytics.fold_mart', true) is distinct from end_fold.mart then
-        raise exception 'no fold of % was begun in this transaction', end_fold.mart;
-    end if;
-    if current_setting('analytics.fold_outcome') <> 'nothing to fold' then
-        update analytics.watermarks
-        set
-            previous_watermark = nullif(current_setting('analytics.fold_lower'), '')::pg_snapshot,
-            watermark = current_setting('analytics.fold_upper')::pg_snapshot,
-            window_id = current_setting('analytics.fold_window')::bigint,
-            is_rebuild_requested = false,
-            folded_at = clock_timestamp(),
-            fold_duration = clock_timestamp() - transaction_timestamp()
-        where watermarks.mart = end_fold.mart;
-    end if;
-    perform set_config('analytics.fold_mart', '', true);
-end
-$$;
-
 -- A build is dbt's, wherever it was started: what it took is known to nobody else once it has ended.
 create table analytics.last_build (
     is_only_row boolean primary key default true check (is_only_row),
