@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
+from zlib import crc32
 
 import pytest
 
-__all__ = ["spread"]
+__all__ = ["every", "spread"]
+
+Test = TypeVar("Test", bound=Callable[..., Any])
 
 # Of the run: the workers of pytest-xdist inherit it, and so agree.
 _TODAY = int(
@@ -33,3 +36,13 @@ def spread(values: Iterable[Any], days: int, name: Callable[[Any], str] = str) -
         )
         for number, value in enumerate(values)
     ]
+
+
+def every(days: int) -> Callable[[Test], Test]:
+    """A test that is run on one of so many days, and in the long run; which day its name says."""
+
+    def mark(test: Test) -> Test:
+        number = crc32(f"{test.__module__}.{test.__name__}".encode())
+        return test if number % days == _TODAY % days else pytest.mark.long(test)
+
+    return mark

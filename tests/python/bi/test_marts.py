@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from roles.installation import Installation, one
+from spreading import every
 from warehouse.application import VIEWS, dbt, record_metrics
 
 from fiml.sessions.migrations import migrate
@@ -280,6 +281,7 @@ def failed_relationships(settings: Settings, tmp_path: Path) -> set[str]:
     }
 
 
+@every(2)
 def test_a_row_that_no_dimension_has_fails_the_build_that_finds_it(
     settings: Settings, tmp_path: Path
 ) -> None:

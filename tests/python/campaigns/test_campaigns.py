@@ -24,7 +24,7 @@ from fiml.warehouse.project import load_marts
 
 Mistake = Callable[[psycopg.Connection[Any], pytest.MonkeyPatch], None]
 
-DAYS = {"build-killed": 5, "builds-overlapping": 5, "soak": 3}
+DAYS = {"build-killed": 5, "builds-overlapping": 5, "readers-concurrent": 2, "soak": 3}
 ROUNDS = [
     parameters
     for name, campaign in CAMPAIGNS.items()

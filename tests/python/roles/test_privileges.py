@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from roles.installation import Installation, one, privileges
+from spreading import every
 from warehouse.application import leave_expired_sessions, record_metrics
 
 from fiml.sessions.migrations import migrate, uninstall
@@ -87,6 +88,7 @@ def test_a_migration_from_scratch_gives_the_same_and_so_does_the_next(
             connection.execute("drop table sessions, session_metrics")
 
 
+@every(2)
 def test_views_that_were_built_before_there_were_roles_become_the_builders(
     make_database: Callable[..., str],
 ) -> None:

@@ -19,7 +19,7 @@ from roles.installation import (
     own_names,
     privileges,
 )
-from spreading import spread
+from spreading import every, spread
 from warehouse.application import record_metrics
 
 from fiml.database import Database
@@ -167,6 +167,8 @@ def roles_there(connection: Connection, database: str) -> list[str]:
     ]
 
 
+# No multiple of two, over which the clusters are spread.
+@every(3)
 def test_one_ordinary_role_does_everything_and_is_told_what_is_lost(world: World) -> None:
     login = world.login()
     database = world.database(login)
@@ -330,6 +332,7 @@ def test_an_operator_s_own_settings_and_grants_stay(world: World) -> None:
     assert "analytics.quarantine, of owner: reader select" in privileges(connection)
 
 
+@every(3)
 def test_hardened_databases_open_to_the_roles_alone(world: World) -> None:
     database = world.database()
     connection = world.connected(database)

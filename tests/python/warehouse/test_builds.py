@@ -16,6 +16,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
+from spreading import every
 from warehouse.application import (
     MARTS,
     VIEWS,
@@ -129,6 +130,7 @@ def _reading(conninfo: str) -> Iterator[list[Any]]:
         reader.join()
 
 
+@every(2)
 def test_no_build_is_ever_seen_half_done_and_no_relation_is_made_anew(
     settings: Settings, database: Connection, tmp_path: Path
 ) -> None:

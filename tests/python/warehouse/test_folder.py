@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.rows import scalar_row
+from spreading import every
 from warehouse.application import (
     Connection,
     leave_expired_sessions,
@@ -215,6 +216,7 @@ def test_the_second_stands_by_and_takes_over_from_a_killed_one(
     _assert_exact(settings, database)
 
 
+@every(2)
 def test_folders_beside_builds_and_rebuilds_never_fold_a_row_twice_or_fail_a_build(
     settings: Settings, database: Connection, start: Callable[[], FoldProcess]
 ) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from spreading import every
 
 from fiml.errors import BuildError
 from fiml.sessions.roles._handover import BUILT_VIEWS
@@ -111,6 +112,7 @@ def test_it_is_read_without_dbt_when_nothing_changed() -> None:
     assert float(seconds) < 0.5
 
 
+@every(2)
 def test_a_changed_model_is_compiled_again_and_the_source_schema_counts(project_dir: Path) -> None:
     settings = replace(NOWHERE, project_dir=project_dir, source_schema="application")
     before = {mart.name: mart.compiled_code for mart in load_marts(settings)}
