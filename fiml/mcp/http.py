@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +25,7 @@ from fiml.mcp._envelope import well_formed
 from fiml.mcp.server import build_server
 from fiml.monitoring.logs import audit_to_stderr, log_to_stderr
 from fiml.monitoring.requests import TracedRequests
+from fiml.network.health import health_routes
 from fiml.network.listening import serve_app
 from fiml.network.names import LOOPBACK, http_url, known_hosts, known_origins
 from fiml.sessions.lazy_reader import LazyReader
@@ -129,12 +130,19 @@ def build_endpoint(
 
 
 def build_http_app(settings: Settings, access: Access | None, host: str = "127.0.0.1") -> Starlette:
-    """Make the application of `build_endpoint` alone."""
-    endpoint = build_endpoint(settings, access, host)
+    """Make the application of `build_endpoint` alone, with `/healthz` and `/readyz`."""
+    reader = LazyReader(settings)
+    endpoint = build_endpoint(settings, access, host, reader)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        async with reader.running(), endpoint.running():
+            yield
+
     return Starlette(
-        routes=endpoint.routes,
+        routes=[*endpoint.routes, *health_routes(reader)],
         middleware=[Middleware(TracedRequests)],
-        lifespan=lambda _app: endpoint.running(),
+        lifespan=lifespan,
     )
 
 

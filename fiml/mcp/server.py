@@ -25,7 +25,6 @@ from pydantic import ConfigDict, Field
 from fiml.errors import (
     AuthenticationError,
     AuthorizationError,
-    DatabaseError,
     InvalidArgumentError,
     LimitExceededError,
     SessionAnalyticsError,
@@ -107,7 +106,7 @@ def build_server(
         settings: read from the environment unless given.
         access: binds every call to the identity of its request, and refuses one without. None
             leaves `userId` an argument, for callers who are trusted with the database anyway.
-        reader: of a server that has more faces than this one, which also closes it.
+        reader: of a server that has more faces than this one, which keeps it running.
 
     Raises:
         SettingsError: an environment variable does not parse.
@@ -119,15 +118,8 @@ def build_server(
         if reader is not None:
             yield reader
             return
-        own = LazyReader(known_settings)
-        try:
-            try:
-                await own.open()
-            except DatabaseError as error:
-                _logger.warning("started without the database: %s", error)
+        async with LazyReader(known_settings).running() as own:
             yield own
-        finally:
-            await own.close()
 
     return MCPServer(
         "session-analytics",

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Self
 
 from fiml.database import Database
-from fiml.errors import DeadlineExceededError, SessionAnalyticsError
+from fiml.errors import DatabaseError, DeadlineExceededError, SessionAnalyticsError
 from fiml.sessions.analytics import SessionAnalytics
 from fiml.sessions.store import SessionStore
 from fiml.settings import Settings
 
 __all__ = ["LazyReader"]
+
+_logger = logging.getLogger(__name__)
 
 
 class LazyReader:
@@ -43,6 +49,18 @@ class LazyReader:
             raise DeadlineExceededError(
                 f"no connection to the database within {self._timeout_seconds:g} s"
             ) from None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Connect if the database is there, let the log say so if not, and close at the end."""
+        try:
+            try:
+                await self.open()
+            except DatabaseError as error:
+                _logger.warning("started without the database: %s", error)
+            yield self
+        finally:
+            await self.close()
 
     async def close(self) -> None:
         """Close every connection."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -15,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from fiml.errors import DatabaseError
 from fiml.identity.access import Access
 from fiml.mcp.http import HTTP_PATH, build_endpoint
 from fiml.monitoring.requests import TracedRequests
+from fiml.network.health import HEALTH_PATHS, health_routes
 from fiml.network.names import known_hosts
 from fiml.sessions.lazy_reader import LazyReader
 from fiml.settings import Settings
@@ -26,7 +25,6 @@ from fiml.web.api import api_routes, json_response
 from fiml.web.changes import ChangeWatch
 from fiml.web.gate import Gate
 from fiml.web.guard import Guard
-from fiml.web.health import HEALTH_PATHS, health_routes
 from fiml.web.hub import Hub
 from fiml.web.live import live_routes
 from fiml.web.openapi import openapi
@@ -37,8 +35,6 @@ from fiml.web.service import Service, Views
 __all__ = ["build_app"]
 
 _SMALLEST_TO_COMPRESS = 1_000
-
-_logger = logging.getLogger(__name__)
 
 
 def build_app(settings: Settings, access: Access | None, host: str = "127.0.0.1") -> Starlette:
@@ -67,19 +63,14 @@ def build_app(settings: Settings, access: Access | None, host: str = "127.0.0.1"
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        watching = asyncio.create_task(hub.run())
-        try:
+        async with reader.running(), mcp.running():
+            watching = asyncio.create_task(hub.run())
             try:
-                await reader.open()
-            except DatabaseError as error:
-                _logger.warning("started without the database: %s", error)
-            async with mcp.running():
                 yield
-        finally:
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
-            await reader.close()
+            finally:
+                watching.cancel()
+                with suppress(asyncio.CancelledError):
+                    await watching
 
     return Starlette(
         routes=[
@@ -87,7 +78,7 @@ def build_app(settings: Settings, access: Access | None, host: str = "127.0.0.1"
             Route("/api/openapi.json", describe),
             *api_routes(service),
             *live_routes(service),
-            *health_routes(service),
+            *health_routes(reader),
             *mcp.routes,
         ],
         middleware=[

@@ -543,3 +543,20 @@ async def test_a_message_that_is_too_large_is_not_read(settings: Settings, issue
         message = call_message(userId="x" * 100_000)
         assert (await http.post(url, json=message)).status_code == 413
         assert answered(await http.post(url, json=call_message()))["user_id"] == "analyst_001"
+
+
+async def test_probes_need_no_token_and_tell_nothing_else(settings: Settings) -> None:
+    async with (
+        serving(build_http_app(settings, access_of(settings))) as origin,
+        httpx2.AsyncClient(base_url=origin, timeout=60) as http,
+    ):
+        assert (await http.get("/healthz")).json() == {"status": "alive"}
+        assert (await http.get("/readyz")).json() == {"status": "ready"}
+        with psycopg.connect(settings.conninfo, autocommit=True) as connection:
+            connection.execute("update analytics.migrations set version = version + 1000")
+        while (ready := await http.get("/readyz")).status_code == 200:
+            pass
+        assert ready.json() == {
+            "status": "not ready",
+            "reason": "The database is not at the version of this package.",
+        }

@@ -8,14 +8,13 @@ from typing import Final
 
 from psycopg.rows import tuple_row
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fiml.database import Connection
 from fiml.errors import DatabaseError, SchemaVersionError
+from fiml.sessions.lazy_reader import LazyReader
 from fiml.sessions.migrations import require_current_version
-from fiml.web.api import json_response
-from fiml.web.service import Service
 
 __all__ = ["HEALTH_PATHS", "health_routes"]
 
@@ -27,8 +26,8 @@ _SECONDS_KNOWN: Final = 1.0
 class _Readiness:
     """The last answer, for as long as it counts."""
 
-    def __init__(self, service: Service) -> None:
-        self._reader = service.reader
+    def __init__(self, reader: LazyReader) -> None:
+        self._reader = reader
         self._asking = asyncio.Lock()
         self._reason: str | None = None
         self._known_until = 0.0
@@ -52,18 +51,18 @@ class _Readiness:
         return None
 
 
-def health_routes(service: Service) -> list[Route]:
+def health_routes(reader: LazyReader) -> list[Route]:
     """`/healthz`: the process lives. `/readyz`: its database answers, and is at its version."""
-    readiness = _Readiness(service)
+    readiness = _Readiness(reader)
 
     async def healthz(_request: Request) -> Response:
-        return json_response({"status": "alive"})
+        return JSONResponse({"status": "alive"})
 
     async def readyz(_request: Request) -> Response:
         reason = await readiness.reason()
         if reason is None:
-            return json_response({"status": "ready"})
-        return json_response({"status": "not ready", "reason": reason}, 503)
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "not ready", "reason": reason}, 503)
 
     return [Route("/healthz", healthz), Route("/readyz", readyz)]
 
