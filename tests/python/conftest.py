@@ -4,9 +4,10 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -24,6 +25,7 @@ from fiml.warehouse.project import Mart, load_marts
 
 # The workers of pytest-xdist inherit it and so share one server.
 _HOME_VARIABLE = "SESSION_ANALYTICS_TEST_SERVER_HOME"
+_HOME_PREFIX = "session-analytics-tests-"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder with a random name is made in it
 # Write-ahead log included.
 _ROOM_FOR_A_SERVER = 4 * 2**30
@@ -32,8 +34,9 @@ _ROOM_FOR_A_SERVER = 4 * 2**30
 def pytest_configure(config: pytest.Config) -> None:
     if _is_worker(config) or "DATABASE_URL" in os.environ:
         return
+    _remove_what_killed_runs_left()
     # pytest's own folders are closed to the user that the server of root runs under.
-    home = Path(tempfile.mkdtemp(prefix="session-analytics-tests-", dir=_folder_in_memory()))
+    home = Path(tempfile.mkdtemp(prefix=_HOME_PREFIX, dir=_folder_in_memory()))
     home.chmod(0o711)
     os.environ[_HOME_VARIABLE] = str(home)
 
@@ -44,6 +47,14 @@ def _folder_in_memory() -> Path | None:
         return None
     room = shutil.disk_usage(_SHARED_MEMORY).free
     return _SHARED_MEMORY if room >= _ROOM_FOR_A_SERVER else None
+
+
+def _remove_what_killed_runs_left() -> None:
+    """On a disk it would do no harm; this is memory. No run takes a day."""
+    for home in _SHARED_MEMORY.glob(f"{_HOME_PREFIX}*"):
+        with suppress(FileNotFoundError):
+            if home.stat().st_mtime < time.time() - 86_400:
+                shutil.rmtree(home, ignore_errors=True)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
