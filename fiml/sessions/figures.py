@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import re
 from collections import Counter
@@ -33,6 +34,9 @@ _TOKENS: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]|[^"\[\]{}]+')
 _OPENING: Final = frozenset("[{")
 _CLOSING: Final = frozenset("]}")
 _BRACKETS: Final = _OPENING | _CLOSING
+
+# So many are sorted sooner than searched.
+_FEW: Final = 100
 
 Counts = list[tuple[str, int]]
 
@@ -73,10 +77,7 @@ class Figures:
 def by_frequency(counts: Mapping[str, int] | Iterable[tuple[str, int]]) -> Counts:
     """Names that occur, by count descending; ties by the bytes of the name."""
     items = counts.items() if isinstance(counts, Mapping) else counts
-    return sorted(
-        ((name, count) for name, count in items if count),
-        key=lambda item: (-item[1], item[0].encode()),
-    )
+    return sorted(((name, count) for name, count in items if count), key=_place)
 
 
 def most_frequent(counts: Mapping[str, int]) -> Counts:
@@ -85,7 +86,16 @@ def most_frequent(counts: Mapping[str, int]) -> Counts:
         # Names are compared only where they may be among them.
         least = sorted(counts.values())[-MOST_FREQUENT]
         counts = {name: count for name, count in counts.items() if count >= least}
-    return by_frequency(counts)[:MOST_FREQUENT]
+    if len(counts) <= _FEW:
+        return by_frequency(counts)[:MOST_FREQUENT]
+    # As many may be equally frequent as there are.
+    occurring = ((name, count) for name, count in counts.items() if count)
+    return heapq.nsmallest(MOST_FREQUENT, occurring, key=_place)
+
+
+def _place(counted: tuple[str, int]) -> tuple[int, bytes]:
+    name, count = counted
+    return -count, name.encode()
 
 
 def count_names(documents: str | None) -> Counter[str] | None:

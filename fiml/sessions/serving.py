@@ -51,6 +51,7 @@ class Keys:
         self.ids: dict[tuple[str, str], int] = {}
         # Keys of transactions that failed, and those that were forgotten.
         self.gaps = [0]
+        self._arrays: dict[str, Vector] = {}
 
     async def fetch(self, connection: Connection) -> None:
         """Learn the keys that came since."""
@@ -69,6 +70,17 @@ class Keys:
             self.names.append(name)
             self.ids_by_kind.setdefault(kind, []).append(key_id)
             self.ids[kind, name] = key_id
+
+    def occurring(self, kind: str, vector: Vector) -> tuple[Vector, Vector]:
+        """The keys of a kind that count something in the vector, ascending, and what they count."""
+        known = self.ids_by_kind.get(kind, [])
+        ids = self._arrays.get(kind)
+        if ids is None or len(ids) < len(known):
+            ids = self._arrays[kind] = np.array(known, dtype=np.int64)
+        ids = ids[: np.searchsorted(ids, len(vector))]
+        counts = vector[ids]
+        occurs = counts != 0
+        return ids[occurs], counts[occurs]
 
     def explain(self, vector: Vector) -> bool:
         """Whether every key that the vector counts is known."""
@@ -114,7 +126,7 @@ class FoldedCounts:
     def all_with(self, kind: str, changes: Mapping[str, int]) -> Counts:
         """All names of a kind with their counts, after changes."""
         if kind not in self._all:
-            self._all[kind] = by_frequency(self._counts(kind))
+            self._all[kind] = by_frequency(self._named(*self._occurring(kind)))
         if not changes:
             return self._all[kind]
         counts = dict(self._all[kind])
@@ -135,7 +147,7 @@ class FoldedCounts:
             found = most_frequent(counts)
         # A name that is neither a leader nor changed may be as frequent as the limit.
         if leaders.limit and (len(found) < MOST_FREQUENT or found[-1][1] <= leaders.limit):
-            return self.all_with(kind, changes)[:MOST_FREQUENT]
+            return self._most_frequent_of_all(kind, changes)
         return found
 
     def count(self, kind: str, name: str) -> int:
@@ -143,26 +155,33 @@ class FoldedCounts:
         key_id = self._keys.ids.get((kind, name))
         return 0 if key_id is None or key_id >= len(self._vector) else int(self._vector[key_id])
 
-    def _known_ids(self, kind: str) -> list[int]:
-        width = len(self._vector)
-        return [key_id for key_id in self._keys.ids_by_kind.get(kind, ()) if key_id < width]
+    def _occurring(self, kind: str) -> tuple[Vector, Vector]:
+        return self._keys.occurring(kind, self._vector)
 
-    def _counts(self, kind: str) -> Iterable[tuple[str, int]]:
+    def _named(self, ids: Vector, counts: Vector) -> Iterable[tuple[str, int]]:
         names = self._keys.names
-        ids = self._known_ids(kind)
-        return zip([names[key_id] for key_id in ids], self._vector[ids].tolist(), strict=True)
+        return zip([names[key_id] for key_id in ids.tolist()], counts.tolist(), strict=True)
 
     def _find_leaders(self, kind: str) -> Leaders:
-        ids = np.array(self._known_ids(kind), dtype=np.int64)
-        counts = self._vector[ids]
+        ids, counts = self._occurring(kind)
+        limit = 0
         if len(ids) > _LEADERS:
             chosen = np.argpartition(counts, -_LEADERS)[-_LEADERS:]
-            limit = int(counts[chosen].min())
             ids, counts = ids[chosen], counts[chosen]
-        else:
-            limit = 0
-        names = [self._keys.names[key_id] for key_id in ids.tolist()]
-        return Leaders(by_frequency(zip(names, counts.tolist(), strict=True)), limit)
+            limit = int(counts.min())
+        return Leaders(by_frequency(self._named(ids, counts)), limit)
+
+    def _most_frequent_of_all(self, kind: str, changes: Mapping[str, int]) -> Counts:
+        ids, counts = self._occurring(kind)
+        changed = [self._keys.ids.get((kind, name), 0) for name in changes]
+        is_unchanged = np.isin(ids, changed, invert=True)
+        ids, counts = ids[is_unchanged], counts[is_unchanged]
+        if len(ids) > MOST_FREQUENT:
+            # Of what did not change, nothing below the tenth is among the first ten.
+            may_be = counts >= np.partition(counts, -MOST_FREQUENT)[-MOST_FREQUENT]
+            ids, counts = ids[may_be], counts[may_be]
+        after = {name: n + self.count(kind, name) for name, n in changes.items()}
+        return most_frequent(after | dict(self._named(ids, counts)))
 
 
 class ServingCache:

@@ -284,7 +284,17 @@ PYTHON = [
     Mutant("fiml.sessions.serving", "(entries - (keys << 40)) * weights", "entries - (keys << 40)"),
     Mutant("fiml.sessions.serving", "counts.get(name, 0) + n", "n"),
     Mutant("fiml.sessions.serving", "self.count(kind, name) + n", "counts.get(name, 0) + n"),
-    Mutant("fiml.sessions.serving", "if key_id < width]", "if key_id + 1 < width]"),
+    Mutant(
+        "fiml.sessions.serving",
+        "np.searchsorted(ids, len(vector))",
+        "np.searchsorted(ids, len(vector) - 1)",
+    ),
+    Mutant("fiml.sessions.serving", "may_be = counts >= np", "may_be = counts > np"),
+    Mutant(
+        "fiml.sessions.serving",
+        "np.isin(ids, changed, invert=True)",
+        "np.ones(len(ids), dtype=bool)",
+    ),
     Mutant("fiml.sessions.windows", "or folded.etag != head.etag", ""),
     Mutant(
         "fiml.sessions.windows",
@@ -292,7 +302,7 @@ PYTHON = [
         "(getattr(part, name) or 0)",
     ),
     Mutant("fiml.sessions.windows", "changes.subtract(counted)", "changes.update(counted)"),
-    Mutant("fiml.sessions.figures", "(-item[1], item[0].encode())", "-item[1]"),
+    Mutant("fiml.sessions.figures", "return -count, name.encode()", "return -count, b''"),
     Mutant("fiml.sessions.figures", "<= _MAX_NAME", "<= 2 * _MAX_NAME"),
     Mutant("fiml.sessions.figures", "if count >= least", "if count > least"),
     Mutant("fiml.sessions.figures", "not 0 < count <= _MAX_OCCURRENCES", "not 0 < count"),
