@@ -12,6 +12,7 @@ from fiml.cli._export import export
 from fiml.cli._figures import stats
 from fiml.cli._group import CommandLine
 from fiml.cli._mcp import mcp
+from fiml.cli._run import run
 from fiml.cli._series import timeseries
 from fiml.cli._settings import settings
 from fiml.cli._warehouse import archive, build, fold, reconcile
@@ -50,6 +51,7 @@ for command in (
     retention,
     erase_user,
     uninstall,
+    run,
     settings,
 ):
     main.add_command(command)

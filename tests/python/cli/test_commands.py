@@ -74,6 +74,7 @@ def test_the_commands_are_these() -> None:
         "retention",
         "erase-user",
         "uninstall",
+        "run",
         "settings",
     ]
 
