@@ -15,7 +15,7 @@ from fiml.database import Connection
 from fiml.exports.report import Report
 from fiml.sessions import queries
 from fiml.sessions.periods import Grain, Window
-from fiml.sessions.reading import read_series, read_stats, read_window_stats
+from fiml.sessions.reading import had_begun, read_series, read_stats, read_window_stats
 from fiml.sessions.serving import ServingCache
 
 __all__ = [
@@ -155,7 +155,8 @@ async def _read_report(
     )
     horizon = before.pop("meta")["horizon"]
     is_kept = horizon is None or datetime.fromisoformat(horizon) <= earlier
-    if since == until or not is_kept:
+    is_whole = is_kept and await had_begun(connection, earlier, **subject.filters)
+    if since == until or not is_whole:
         return Report(figures, series)
     then = replace(subject, days=None, window=window)
     return Report(figures, series, before, await read_periods(connection, then, of_grain, cache))

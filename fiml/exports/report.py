@@ -81,7 +81,8 @@ class Report:
         figures: as `SessionAnalytics.get_session_stats`.
         series: as `SessionAnalytics.get_session_timeseries`, of the same window.
         before: the figures of the window of the same length that ends where this one begins; None
-            where some of its rows were dropped by retention, or where it has no length.
+            where some of its rows were dropped by retention, where there was no session yet when it
+            began, or where it has no length.
         series_before: the periods of that window, of the same grain; None where `before` is.
     """
 

@@ -212,7 +212,10 @@ def _known(figures: Mapping[str, Any], figure: Figure) -> float | None:
 def _notes(report: Report) -> Iterator[str]:
     grain = report.series["grain"]
     if report.before is None:
-        yield "Nothing is compared with: of the window before not all rows are kept."
+        yield (
+            "Nothing is compared with: there were no sessions yet when the window before began, or "
+            "not all of its rows are kept."
+        )
     else:
         yield "The window before is as long and ends where this one begins; in charts it is grey."
     if any(period["is_partial"] or period["is_open"] for period in report.series["periods"]):

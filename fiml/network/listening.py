@@ -19,6 +19,8 @@ __all__ = ["listener", "serve_app"]
 _SECONDS_TO_STOP: Final = 2
 # What a client may say at once over a WebSocket.
 _LONGEST_MESSAGE: Final = 65_536
+# Of a request, before its body.
+_LONGEST_HEAD: Final = 65_536
 _MILLISECONDS_FOR_A_SILENT_PEER: Final = 60_000
 
 
@@ -50,6 +52,9 @@ def serve_app(
             access_log=False,
             server_header=False,
             ws_max_size=_LONGEST_MESSAGE,
+            # The faster parser takes a request line or headers of any length.
+            http="h11",
+            h11_max_incomplete_event_size=_LONGEST_HEAD,
             timeout_graceful_shutdown=_SECONDS_TO_STOP,
         )
         anyio.run(lambda: uvicorn.Server(config).serve(sockets=[sock]))

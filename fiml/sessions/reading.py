@@ -31,7 +31,7 @@ from fiml.sessions.windows import (
     read_window,
 )
 
-__all__ = ["read_name_counts", "read_series", "read_stats", "read_window_stats"]
+__all__ = ["had_begun", "read_name_counts", "read_series", "read_stats", "read_window_stats"]
 
 T = TypeVar("T")
 
@@ -201,6 +201,23 @@ async def read_name_counts(
             count_in_marts, connection, question, name, is_source_only=path == "source"
         ),
     )
+
+
+async def had_begun(
+    connection: Connection, at: datetime, *, user_id: str | None, session_type: str | None
+) -> bool:
+    """Whether there were sessions before an instant: a window that begins there is a whole one.
+
+    Args:
+        connection: any; one statement is run.
+        at: the instant.
+        user_id, session_type: whose sessions, and which; None for all.
+    """
+    statement = queries.has_begun(has_user=user_id is not None, has_type=session_type is not None)
+    cursor = connection.cursor(binary=True, row_factory=tuple_row)
+    await cursor.execute(statement, {"at": at, "user_id": user_id, "session_type": session_type})
+    row = await cursor.fetchone()
+    return row is not None and bool(row[0])
 
 
 def _boundaries(periods: Sequence[Period]) -> tuple[datetime, ...]:

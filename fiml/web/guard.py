@@ -88,7 +88,8 @@ class Guard:
         if host in self._exact or host in self._names:
             return True
         name, separator, port = host.rpartition(":")
-        return bool(separator) and port.isdigit() and name in self._names
+        is_port = port.isascii() and port.isdigit()
+        return bool(separator) and is_port and name in self._names
 
 
 def _is_same(origin: str | None, host: str) -> bool:

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from time import monotonic
 from typing import Final
 
 from fiml.errors import InvalidArgumentError, SessionAnalyticsError
@@ -20,6 +21,8 @@ __all__ = ["Failure", "Hub", "Subscription"]
 
 # Windows slide and sessions expire without a row that changes.
 _REFRESH_SECONDS: Final = 20.0
+# How long a view rests, for each second that reading it took.
+_REST_FOR_A_SECOND: Final = 5.0
 # Of the pool's connections, so that requests have theirs.
 _READS_AT_ONCE: Final = 2
 
@@ -158,10 +161,14 @@ class Hub:
             # Before it is read: what changes meanwhile is read after it.
             topic.is_stale.clear()
             async with self._reading:
+                began = monotonic()
                 found = await self._found(subject)
+                took = monotonic() - began
             topic.latest = found if isinstance(found, View) else None
             for subscription in topic.subscriptions:
                 subscription.put(found)
+            # What is dear is read less often, so that others have their turn.
+            await asyncio.sleep(min(_REST_FOR_A_SECOND * took, self._refresh_seconds))
 
     async def _found(self, subject: Subject) -> View | Failure:
         try:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -35,6 +35,8 @@ __all__ = ["live_routes"]
 _SECONDS_FOR_THE_FIRST_MESSAGE: Final = 10.0
 # Who takes nothing for so long is let go; until then one message waits for them.
 _SECONDS_TO_SEND: Final = 15.0
+# The database has a clock of its own.
+_CLOCKS_DIFFER: Final = timedelta(minutes=10)
 # Codes of our own (RFC 6455, 7.4.2): the same last digits as the statuses of HTTP.
 _CODES: Final = 4000
 
@@ -83,27 +85,26 @@ async def _serve(websocket: WebSocket, service: Service, face: _Face, send_secon
     await websocket.accept()
     with suppress(WebSocketDisconnect):
         try:
-            query, as_of = await _first_message(websocket)
-            pairs = parse_qsl(query, keep_blank_values=True)
-            filters = filters_of(pairs, websocket)
-            with service.gate.call(caller, face.path, dict(pairs), PARAMETERS) as call:
-                subject = filters.about(call.user_id(filters.subject.user_id))
-                if face.has_names:
-                    # What the main chart of a page would be of is not among the figures.
-                    subject = replace(subject, has_names=True, name=None)
-            with (
-                service.gate.staying(caller),
-                service.hub.subscribed(subject, as_of) as subscription,
-            ):
-                await _keep_sending(
-                    websocket,
-                    service,
-                    caller,
-                    filters,
-                    subscription,
-                    face.renderer(),
-                    send_seconds,
-                )
+            # Who has not said yet what it looks at has a place, too.
+            with service.gate.staying(caller):
+                query, as_of = await _first_message(websocket)
+                pairs = parse_qsl(query, keep_blank_values=True)
+                filters = filters_of(pairs, websocket)
+                with service.gate.call(caller, face.path, dict(pairs), PARAMETERS) as call:
+                    subject = filters.about(call.user_id(filters.subject.user_id))
+                    if face.has_names:
+                        # What the main chart of a page would be of is not among the figures.
+                        subject = replace(subject, has_names=True, name=None)
+                with service.hub.subscribed(subject, as_of) as subscription:
+                    await _keep_sending(
+                        websocket,
+                        service,
+                        caller,
+                        filters,
+                        subscription,
+                        face.renderer(),
+                        send_seconds,
+                    )
         except WebSocketDisconnect:
             raise
         except Exception as error:  # noqa: BLE001 - each has its answer
@@ -122,13 +123,18 @@ async def _first_message(websocket: WebSocket) -> tuple[str, datetime | None]:
         message = json.loads(text)
         query, as_of = message.get("query", ""), message.get("as_of")
         moment = None if as_of is None else datetime.fromisoformat(as_of)
-        if isinstance(query, str) and (moment is None or moment.tzinfo is not None):
+        # What nobody can have seen yet would never be followed by anything newer.
+        if isinstance(query, str) and (moment is None or _is_past(moment)):
             return query, moment
     except (ValueError, AttributeError, TypeError, RecursionError):
         pass
     raise InvalidArgumentError(
         'the first message is not as expected: {"query": "days=7", "as_of": null}'
     )
+
+
+def _is_past(moment: datetime) -> bool:
+    return moment.tzinfo is not None and moment <= datetime.now(UTC) + _CLOCKS_DIFFER
 
 
 async def _keep_sending(

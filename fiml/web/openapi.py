@@ -42,12 +42,12 @@ _PARAMETERS: Final[dict[str, tuple[dict[str, Any], str]]] = {
     ),
     "since": (
         {"type": "string"},
-        "Where the window begins, in the place of days: ISO 8601; a time without an offset is "
-        "UTC, or local to timezone where there is one.",
+        "Where the window begins, in the place of days: ISO 8601. A time without an offset is UTC; "
+        "where there is a parameter timezone, it is local to that.",
     ),
     "until": (
         {"type": "string"},
-        "Where it ends, exclusive: as since. Without it, and for what is ahead: now.",
+        "Where it ends, exclusive, written as since; default: now. What is ahead ends now, too.",
     ),
     "meta": (
         {"type": "boolean", "default": False},

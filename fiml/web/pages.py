@@ -30,6 +30,7 @@ __all__ = ["filters_of", "page_routes", "parts_of"]
 _TIMEZONE_COOKIE: Final = "timezone"
 _PARTS: Final = ("freshness", "notice", "tiles", "chart", "lists", "alerts", "state")
 _LONGEST_FORM: Final = 32_768
+_MOST_FIELDS: Final = 10
 # Browsers drop a longer cookie without a word.
 _LONGEST_COOKIE: Final = 4_000
 _STATIC: Final = ("page.css", "page.js", "icon.svg")
@@ -182,7 +183,7 @@ def _has_cookie(request: Request) -> bool:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """The fields of a posted form; none of one that is too long."""
+    """The fields of a posted form; none of one that is too long, or has too many."""
     body = b""
     try:
         async for chunk in request.stream():
@@ -191,7 +192,10 @@ async def _form(request: Request) -> dict[str, str]:
                 return {}
     except ClientDisconnect:
         return {}
-    fields = parse_qs(body.decode("latin-1"), max_num_fields=10)
+    try:
+        fields = parse_qs(body.decode("latin-1"), max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        return {}
     return {name: values[-1] for name, values in fields.items()}
 
 

@@ -12,7 +12,13 @@ from psycopg.rows import class_row, tuple_row
 from fiml.alerts import Episode, recent_episodes
 from fiml.database import Connection
 from fiml.sessions.periods import Grain, Window
-from fiml.sessions.reading import read_name_counts, read_series, read_stats, read_window_stats
+from fiml.sessions.reading import (
+    had_begun,
+    read_name_counts,
+    read_series,
+    read_stats,
+    read_window_stats,
+)
 from fiml.sessions.serving import ServingCache
 from fiml.web.filters import Subject, suitable_grain
 
@@ -96,6 +102,7 @@ class View:
         alerts: the latest episodes, of everybody's view alone: rules are about everybody.
         counts: how often the subject's name counts in each period of the series; None for no name.
         counts_before: the same of the window before.
+        is_comparable: whether the window before is a whole one: there were sessions before it.
         written: what was made of it for one page, for all others that show the same.
     """
 
@@ -113,6 +120,7 @@ class View:
     alerts: list[Episode] = field(default_factory=list)
     counts: list[int] | None = None
     counts_before: list[int] | None = None
+    is_comparable: bool = True
     written: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
 
 
@@ -174,6 +182,13 @@ async def _read_view(
             alerts=[] if subject.user_id else await recent_episodes(connection, _ALERTS),
             counts=await _counts(connection, subject, subject.window, of_periods),
             counts_before=await _counts(connection, subject, earlier, of_periods),
+            is_comparable=earlier.since is not None
+            and await had_begun(
+                connection,
+                earlier.since,
+                user_id=subject.user_id,
+                session_type=subject.session_type,
+            ),
         )
 
 

@@ -18,6 +18,7 @@ from fiml.sessions.queries.export import (
     LONG_PAUSES,
     SESSION_COLUMNS,
     SNAPSHOT,
+    has_begun,
     session_metrics_rows,
 )
 from fiml.sessions.queries.layer import MEMBERS, NAMES, PERIODS, WINDOW
@@ -47,6 +48,7 @@ __all__ = [
     "MetaRow",
     "StatsRow",
     "WindowPart",
+    "has_begun",
     "mart_name_question",
     "mart_question",
     "session_metrics_rows",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["LONG_PAUSES", "SESSION_COLUMNS", "SNAPSHOT", "session_metrics_rows"]
+__all__ = ["LONG_PAUSES", "SESSION_COLUMNS", "SNAPSHOT", "has_begun", "session_metrics_rows"]
 
 # In a transaction that was begun: one snapshot for all of its statements.
 SNAPSHOT: Final = "set transaction isolation level repeatable read, read only"
@@ -54,12 +54,40 @@ def session_metrics_rows(*, has_user: bool, has_type: bool) -> str:
 
     Its columns are SESSION_COLUMNS.
     """
-    conditions = [
-        "rows.created_at >= %(since)s::timestamptz",
-        "rows.created_at < %(until)s::timestamptz",
-    ]
+    return _SESSION_METRICS_ROWS.format(
+        conditions=_conditions(
+            "rows.created_at >= %(since)s::timestamptz",
+            "rows.created_at < %(until)s::timestamptz",
+            has_user=has_user,
+            has_type=has_type,
+        )
+    )
+
+
+# Behind the horizon of a retention nobody knows when it began.
+_HAS_BEGUN: Final = """
+select
+    isfinite(analytics.horizon())
+    or exists (
+        select from analytics.session_metrics_rows as rows
+        where {conditions}
+    ) as has_begun
+"""
+
+
+def has_begun(*, has_user: bool, has_type: bool) -> str:
+    """Whether a session is as old as an instant, or may have been."""
+    return _HAS_BEGUN.format(
+        conditions=_conditions(
+            "rows.created_at <= %(at)s::timestamptz", has_user=has_user, has_type=has_type
+        )
+    )
+
+
+def _conditions(*of_time: str, has_user: bool, has_type: bool) -> str:
+    conditions = list(of_time)
     if has_user:
         conditions.append("rows.user_id = %(user_id)s::text")
     if has_type:
         conditions.append("rows.session_type = %(session_type)s::text")
-    return _SESSION_METRICS_ROWS.format(conditions=" and ".join(conditions))
+    return " and ".join(conditions)

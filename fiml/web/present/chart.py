@@ -11,6 +11,7 @@ from markupsafe import Markup
 from fiml.charts import Point, line_chart
 from fiml.sessions.periods import Grain
 from fiml.web import calendar
+from fiml.web.figures import NOW
 from fiml.web.filters import Filters, fitting_grains, suitable_grain
 from fiml.web.present.links import Link
 from fiml.web.present.periods import PeriodFigure, figures_of
@@ -57,6 +58,8 @@ class Chart:
         period_name: what a row of the table is.
         drawings: the same in several widths.
         rows: of the table.
+        is_comparable: whether the window before is drawn, too.
+        is_growing: whether sessions that have not ended will be in the latest periods.
     """
 
     label: str
@@ -66,6 +69,8 @@ class Chart:
     period_name: str
     drawings: list[Markup]
     rows: list[PeriodRow]
+    is_comparable: bool
+    is_growing: bool
 
 
 def chart_of(view: View, filters: Filters) -> Chart:
@@ -74,9 +79,9 @@ def chart_of(view: View, filters: Filters) -> Chart:
     periods = view.series["periods"]
     found = figures_of(view.series, figure, view.counts)
     # Both windows end with the same part of a period: they are laid upon each other from there.
-    earlier: list[PeriodFigure | None] = list(
-        figures_of(view.series_before, figure, view.counts_before)[-len(periods) :]
-    )
+    earlier: list[PeriodFigure | None] = []
+    if view.is_comparable:
+        earlier += figures_of(view.series_before, figure, view.counts_before)[-len(periods) :]
     earlier = [*[None] * (len(periods) - len(earlier)), *earlier] if periods else []
     ghost = [None if before is None else before.drawn for before in earlier]
     starts = [datetime.fromisoformat(period["period_start"]) for period in periods]
@@ -90,7 +95,9 @@ def chart_of(view: View, filters: Filters) -> Chart:
         for start, period, its in zip(starts, periods, found, strict=True)
     ]
     label = f"{figure.label} {figure.name}" if figure.name else figure.label
-    title = f"{label} by {view.grain}, and in the window before"
+    title = f"{label} by {view.grain}"
+    if view.is_comparable:
+        title += ", and in the window before"
     drawings = [
         Markup(  # noqa: S704 - it is ours, escaped
             line_chart(
@@ -126,6 +133,8 @@ def chart_of(view: View, filters: Filters) -> Chart:
         period_name=calendar.PERIOD_NAMES[view.grain],
         drawings=drawings,
         rows=rows,
+        is_comparable=view.is_comparable,
+        is_growing=bool(view.stats[NOW.key]),
     )
 
 

@@ -35,12 +35,14 @@ class Alert:
     """An alert, in words.
 
     Attributes:
+        rule: its name.
         message: what was found.
         severity: "info", "warning" or "critical".
         time: since when it holds, or from when to when it held.
         is_over: whether it has ended.
     """
 
+    rule: str
     message: str
     severity: str
     time: str
@@ -82,4 +84,5 @@ def _alert(view: View, episode: Episode) -> Alert:
         time = f"since {fired_at}"
     else:
         time = f"{fired_at} to {calendar.instant(episode.over_at, view.subject.zone)}"
-    return Alert(episode.message, episode.severity, time, episode.over_at is not None)
+    is_over = episode.over_at is not None
+    return Alert(episode.name, episode.message, episode.severity, time, is_over)

@@ -85,6 +85,8 @@ def _now_tile(view: View) -> list[Tile]:
 
 
 def _direction(view: View, figure: Figure, now: float, before: float) -> tuple[str, str]:
+    if not view.is_comparable:
+        return "", ""
     is_of_sessions = figure.key != "archived_sessions"
     if is_of_sessions and not (view.stats["total_sessions"] and view.before["total_sessions"]):
         # An average of nothing is no figure to compare with.

@@ -198,7 +198,7 @@ function point(number, isTold = false) {
   const name = document.createElement("strong");
   name.textContent = period.textContent.trim().replace(/\s+/g, " ");
   const lines = [name, now.textContent.trim()];
-  if (before.textContent.trim()) lines.push(document.createElement("br"), `before: ${before.textContent.trim()}`);
+  if (before?.textContent.trim()) lines.push(document.createElement("br"), `before: ${before.textContent.trim()}`);
   tip().replaceChildren(...lines);
   tip().hidden = false;
   const plot = document.querySelector(".plot").getBoundingClientRect();

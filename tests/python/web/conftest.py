@@ -15,7 +15,7 @@ from fiml.identity.access import Access
 from fiml.settings import Settings
 from fiml.web.app import build_app
 
-# Two sessions a day or more for fifty days, of three users and of nobody, some of them late.
+# Two sessions a day or more for ninety days, of three users and of nobody, some of them late.
 HISTORY = """
 insert into session_metrics (
     session_id, user_id, session_type, created_at, duration_seconds, total_queries,
@@ -33,7 +33,7 @@ select
     to_jsonb((array['tech', 'growth', 'Ελλάδα'])[1 + n % 3 : 1 + n % 3]),
     n % 3 > 0,
     n % 9 < 2 and n % 3 = 0
-from generate_series(0, 140) as n;
+from generate_series(0, 240) as n;
 insert into sessions (
     id, user_id, type, created_at, expires_at, assets, tags, query_history, total_queries,
     is_archived, archived_at

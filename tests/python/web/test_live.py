@@ -396,8 +396,12 @@ async def test_who_cannot_be_answered_is_told_so_and_stays(
         assert message["stats"]["total_sessions"] > 0
 
 
+LATER = '{"as_of": "9999-01-01T00:00:00+00:00"}'
+
+
 @pytest.mark.parametrize(
-    "first", ["", "[]", "{", '{"query": 7}', '{"as_of": "now"}', '{"as_of": "2026-01-01"}', b"\0"]
+    "first",
+    ["", "[]", "{", '{"query": 7}', '{"as_of": "now"}', '{"as_of": "2026-01-01"}', LATER, b"\0"],
 )
 async def test_a_first_message_that_is_none_is_refused(
     settings: Settings, serve: Serve, first: str | bytes

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -165,3 +166,17 @@ async def test_with_a_secret_it_serves_own_figures_and_its_log_names_nobody(
     assert [line["outcome"] for line in lines] == ["answered", "refused", "answered"]
     for text in ("analyst_", *token.split(".")):
         assert text not in stderr
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("head", [b"GET /", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: "])
+async def test_a_request_without_end_is_not_kept(head: bytes) -> None:
+    with started("--insecure-local", DATABASE_URL=NOWHERE) as (_, origin):
+        _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(origin).port)
+        writer.write(head)
+        with pytest.raises(ConnectionError):
+            # As long as it is taken; half a gigabyte would be.
+            for _ in range(50_000):
+                writer.write(b"a" * 10_000)
+                await writer.drain()
+        writer.close()
