@@ -68,7 +68,10 @@ def state_of(view: View) -> State:
     rows = [row(mart) for mart in view.marts]
     is_well = all(mart.is_well for mart in rows)
     waiting = "nothing is waiting"
-    if view.unseen:
+    # How much others do is nothing that one user's page tells.
+    if view.subject.user_id is not None:
+        waiting = "what they have not seen is added to each figure"
+    elif view.unseen:
         changes = "change is" if view.unseen == 1 else "changes are"
         waiting = f"{view.unseen:,} {changes} not folded yet"
     if not is_well:
