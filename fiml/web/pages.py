@@ -28,7 +28,7 @@ __all__ = ["filters_of", "page_routes", "parts_of"]
 
 # What the browser says of its time zone, for addresses that name none.
 _TIMEZONE_COOKIE: Final = "timezone"
-_PARTS: Final = ("freshness", "notice", "tiles", "chart", "lists", "alerts", "state")
+_PARTS: Final = ("freshness", "notice", "tiles", "chart", "lists", "alerts", "state", "figures")
 _LONGEST_FORM: Final = 32_768
 _MOST_FIELDS: Final = 10
 # Browsers drop a longer cookie without a word.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 from fiml.web import calendar
 from fiml.web.filters import Filters
@@ -30,6 +31,7 @@ class Page:
     lists: list[NameList]
     alerts: list[Alert] | None
     state: State
+    figures_address: str
 
 
 def present(view: View, filters: Filters) -> Page:
@@ -51,4 +53,14 @@ def present(view: View, filters: Filters) -> Page:
         lists=lists_of(view, filters),
         alerts=alerts_of(view),
         state=state_of(view),
+        figures_address=_figures_address(view, filters),
     )
+
+
+def _figures_address(view: View, filters: Filters) -> str:
+    """Where a program gets the figures of this view."""
+    given = filters.given
+    asked = {name: given[name] for name in ("user", "type", "days", "hours") if name in given}
+    if given.keys() & {"since", "until", "through"}:
+        asked |= {"since": view.since.isoformat(), "until": view.until.isoformat()}
+    return f"/api/stats?{urlencode(asked)}" if asked else "/api/stats"

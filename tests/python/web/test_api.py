@@ -1,6 +1,8 @@
 """The figures as JSON are the library's, to the digit, and a failure is never a figure."""
 
+import html
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -221,3 +223,19 @@ async def test_a_time_zone_cookie_that_is_none_spoils_no_page(
         for zone, shown_zone in (("Mars/Olympus", "UTC"), ("Europe/Athens", "Europe/Athens")):
             page = await http.get("/", headers={"Cookie": f"timezone={zone}"})
             assert f'data-zone="{shown_zone}"' in page.text
+
+
+@pytest.mark.parametrize(
+    "query", ["", "days=7&type=equity", "hours=30&user=analyst_001", "since=2026-11-01&grain=week"]
+)
+async def test_the_page_leads_to_its_figures_as_json(
+    settings: Settings, serve: Serve, query: str
+) -> None:
+    async with serve(settings) as origin, client(origin) as http:
+        page = (await http.get(f"/?{query}")).text
+        address = re.search(r'href="(/api/stats[^"]*)"', page)
+        assert address is not None
+        figures = shown(await http.get(html.unescape(address[1])))
+    total = re.search(r'data-key="total_sessions".*?value="(\d+)"', page, re.DOTALL)
+    assert total is not None
+    assert figures["total_sessions"] == int(total[1]) > 0
