@@ -207,7 +207,7 @@ class SmtpChannel:
     """A mail.
 
     Attributes:
-        timeout_seconds: deadline of one step of a delivery.
+        timeout_seconds: deadline of one step of a delivery; all of it may take eight times that.
     """
 
     name: str

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from fiml.alerts.channels.log import write_line
-from fiml.alerts.channels.mail import alert_mail, send_mail
+from fiml.alerts.channels.mail import alert_mail, seconds_for_mail, send_mail
 from fiml.alerts.channels.webhook import post
 from fiml.alerts.model import Channel, LogChannel, SmtpChannel, WebhookChannel
 from fiml.alerts.notices import Notice
 
 __all__ = ["seconds_for", "sender"]
-
-# Connecting, greeting, encryption, login, sender, recipients, content, answer.
-_STEPS_OF_A_MAIL = 8
 
 
 def sender(channel: Channel) -> Callable[[Notice], Awaitable[None]]:
@@ -39,4 +36,4 @@ def seconds_for(channel: Channel) -> float:
         case WebhookChannel():
             return float(channel.timeout_seconds)
         case SmtpChannel():
-            return float(channel.timeout_seconds * _STEPS_OF_A_MAIL)
+            return seconds_for_mail(channel)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import smtplib
+import socket
 import ssl
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,9 +23,11 @@ from fiml.alerts.templates import rendered
 from fiml.alerts.wording import plain
 from fiml.errors import DeliveryError, SettingsError
 
-__all__ = ["Attachment", "alert_mail", "compose", "send_mail"]
+__all__ = ["Attachment", "alert_mail", "compose", "seconds_for_mail", "send_mail"]
 
 _LONGEST_SUBJECT: Final = 200
+# Connecting, greeting, encryption, login, sender, recipients, content, answer.
+_STEPS: Final = 8
 # It refuses a header with a line break, and asks no server for more than the oldest can.
 _POLICY: Final = SMTP.clone(cte_type="7bit")
 
@@ -90,16 +94,25 @@ def compose(
     return mail
 
 
+def seconds_for_mail(channel: SmtpChannel) -> float:
+    """What a delivery may take, all steps together."""
+    return float(channel.timeout_seconds * _STEPS)
+
+
 async def send_mail(channel: SmtpChannel, mail: EmailMessage) -> None:
     """Send a mail; it is sent where the server took it for one recipient at least.
 
     Raises:
-        DeliveryError: the server did not take it, cannot be reached, does not offer the encryption
-            that is asked for or is not trusted, or the password cannot be used.
+        DeliveryError: the server did not take it, cannot be reached, does not come to
+            an end in time, does not offer the encryption that is asked for or is not trusted, or
+            the password cannot be used.
     """
+    line = _Line()
+    deadline = asyncio.timeout(seconds_for_mail(channel))
     try:
         password = channel.password.read() if channel.password is not None else None
-        await asyncio.to_thread(_send, channel, mail, password)
+        async with deadline:
+            await asyncio.to_thread(_send, channel, mail, password, line)
     except SettingsError as error:
         raise DeliveryError(str(error)) from None
     except smtplib.SMTPAuthenticationError:
@@ -118,31 +131,104 @@ async def send_mail(channel: SmtpChannel, mail: EmailMessage) -> None:
     except ssl.SSLError as error:
         raise DeliveryError(f"no trusted encryption: {error.reason or 'unknown'}") from None
     except TimeoutError:
-        raise DeliveryError(f"no answer within {channel.timeout_seconds} s") from None
+        late = f"no end within {seconds_for_mail(channel):.0f} s"
+        silent = f"no answer within {channel.timeout_seconds} s"
+        raise DeliveryError(late if deadline.expired() else silent) from None
     except OSError as error:
         raise DeliveryError(f"cannot connect: {error.strerror or type(error).__name__}") from None
+    finally:
+        # The thread is not cancelled with the task that waits for it, and the process waits for it.
+        line.cut()
 
 
-def _send(channel: SmtpChannel, mail: EmailMessage, password: str | None) -> None:
+class _Line:
+    """The connection of one delivery, which another thread can end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_cut = False
+        # Of its own: encryption detaches the socket, and to shut an encrypted one down would let
+        # the thread that writes to it go on without encryption.
+        self._handle: socket.socket | None = None
+
+    def connect(self, host: str, port: int, seconds: float) -> socket.socket:
+        """Connect to the first address that answers, each within some seconds."""
+        problem = OSError("no address")
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        ):
+            try:
+                made = socket.socket(family, kind, protocol)
+            except OSError as error:
+                problem = error
+                continue
+            try:
+                made.settimeout(seconds)
+                self._hold(made)
+                made.connect(address)
+            except OSError as error:
+                made.close()
+                problem = error
+            else:
+                return made
+        raise problem
+
+    def cut(self) -> None:
+        """End it: what waits for the server fails at once, and no other connection begins."""
+        with self._lock:
+            self._is_cut = True
+            if self._handle is not None:
+                with suppress(OSError):
+                    self._handle.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let go of it."""
+        with self._lock:
+            if self._handle is not None:
+                self._handle.close()
+                self._handle = None
+
+    def _hold(self, made: socket.socket) -> None:
+        self.close()
+        with self._lock:
+            if self._is_cut:
+                raise TimeoutError
+            self._handle = made.dup()
+
+
+class _Server(smtplib.SMTP):
+    """A mail server at the end of a line; encrypted from the begin where a context is given."""
+
+    def __init__(self, channel: SmtpChannel, line: _Line, context: ssl.SSLContext | None) -> None:
+        self._line = line
+        self._context = context
+        super().__init__(channel.host, channel.port, timeout=channel.timeout_seconds)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        made = self._line.connect(host, port, timeout)
+        if self._context is None:
+            return made
+        return self._context.wrap_socket(made, server_hostname=host)
+
+
+def _send(channel: SmtpChannel, mail: EmailMessage, password: str | None, line: _Line) -> None:
     # Certificates of SSL_CERT_FILE, or of the system.
     context = ssl.create_default_context()
-    seconds = channel.timeout_seconds
-    server = (
-        smtplib.SMTP_SSL(channel.host, channel.port, timeout=seconds, context=context)
-        if channel.security is Security.TLS
-        else smtplib.SMTP(channel.host, channel.port, timeout=seconds)
-    )
     try:
-        if channel.security is Security.STARTTLS:
-            server.starttls(context=context)
-        if channel.user is not None:
-            server.login(channel.user, str(password))
-        server.send_message(mail)
-        # It is sent, however the server says goodbye.
-        with suppress(OSError):
-            server.quit()
+        server = _Server(channel, line, context if channel.security is Security.TLS else None)
+        try:
+            if channel.security is Security.STARTTLS:
+                server.starttls(context=context)
+            if channel.user is not None:
+                server.login(channel.user, str(password))
+            server.send_message(mail)
+            # It is sent, however the server says goodbye, and however long.
+            with suppress(OSError):
+                server.putcmd("quit")
+        finally:
+            server.close()
     finally:
-        server.close()
+        line.close()
 
 
 def _listed(codes: Sequence[int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import ssl
@@ -12,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alerts.world import Connection, File, Mailbox, add_sessions, mailing, tags
+from alerts.world import Connection, File, Mailbox, Receiver, add_sessions, dripping, mailing, tags
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from hostile.strings import hostile_strings
 
+from fiml.alerts.channels import mail as mail_module
 from fiml.alerts.evaluation import evaluate
 from fiml.settings import Settings
 
@@ -130,6 +132,46 @@ async def test_a_server_that_says_nothing_is_left(
         assert (await evaluate(settings)).undelivered == {"mail": "no answer within 1 s"}
 
 
+@pytest.mark.parametrize("after", [None, "DATA"])
+def test_a_server_that_goes_on_talking_is_left_at_the_deadline(
+    settings: Settings,
+    mail: Callable[..., None],
+    receiver: Receiver,
+    file: File,
+    after: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # 2 s of all, which is less than a step may take.
+    monkeypatch.setattr(mail_module, "_STEPS", 1 / 30)
+    with dripping(after=after) as port:
+        mail(port, timeout_seconds=60)
+        file.channels["hook"] = {"kind": "webhook", "url": receiver.url}
+        file.rule(channels=["mail", "hook"])
+        # It ends while the server still talks: the thread that listened is over too.
+        found = asyncio.run(evaluate(settings))
+    assert found.undelivered == {"mail": "no end within 2 s"}
+    assert receiver.events == ["fired"]
+
+
+async def test_a_mail_is_sent_however_long_the_server_says_goodbye(
+    settings: Settings, mail: Callable[..., None]
+) -> None:
+    with dripping(after="QUIT") as port:
+        mail(port)
+        found = await evaluate(settings)
+    assert (found.undelivered, len(found.delivered)) == ({}, 1)
+
+
+def test_a_line_that_is_cut_connects_no_more() -> None:
+    line = mail_module._Line()
+    line.cut()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(TimeoutError),
+    ):
+        line.connect("127.0.0.1", server.getsockname()[1], 1)
+
+
 # Encryption and login ---------------------------------------------------------------------------
 
 
@@ -187,6 +229,23 @@ async def test_it_logs_in_over_starttls(
         mail(mailbox.port, security="starttls", user="alerts", password_file="password")
         assert (await evaluate(settings)).succeeded
     assert [sent.user for sent in mailbox.mails] == ["alerts"]
+
+
+async def test_a_server_that_is_encrypted_from_the_begin_has_to_be_trusted(
+    settings: Settings,
+    mail: Callable[..., None],
+    context: ssl.SSLContext,
+    certificate: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with mailing(context, is_encrypted=True) as mailbox:
+        mail(mailbox.port, security="tls")
+        failed = await evaluate(settings)
+        assert failed.undelivered == {"mail": "no trusted encryption: CERTIFICATE_VERIFY_FAILED"}
+        assert mailbox.mails == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+        assert (await evaluate(settings)).succeeded
+    assert len(mailbox.mails) == 1
 
 
 async def test_a_wrong_password_is_told_and_not_repeated(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -206,9 +207,15 @@ class MailServer(Controller):
 
 @contextmanager
 def mailing(
-    context: ssl.SSLContext | None = None, passwords: Mapping[str, str] | None = None
+    context: ssl.SSLContext | None = None,
+    passwords: Mapping[str, str] | None = None,
+    *,
+    is_encrypted: bool = False,
 ) -> Iterator[Mailbox]:
-    """A mail server, which asks for STARTTLS and a login where it is given what they need."""
+    """A mail server, which asks for STARTTLS and a login where it is given what they need.
+
+    It is encrypted from the begin where that is asked for, and then does not ask for STARTTLS.
+    """
 
     def authenticate(
         _server: SMTP, _session: Session, _envelope: Envelope, mechanism: str, data: object
@@ -225,8 +232,9 @@ def mailing(
         mailbox,
         hostname="127.0.0.1",
         port=0,
-        tls_context=context,
-        require_starttls=context is not None,
+        ssl_context=context if is_encrypted else None,
+        tls_context=None if is_encrypted else context,
+        require_starttls=context is not None and not is_encrypted,
         authenticator=authenticate if passwords is not None else None,
         auth_required=passwords is not None,
     )
@@ -236,6 +244,62 @@ def mailing(
         yield mailbox
     finally:
         controller.stop()
+
+
+class _Drip:
+    """A mail server for one connection after another."""
+
+    def __init__(self, after: str | None) -> None:
+        self.after = after
+        self.ended = threading.Event()
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.server.getsockname()[1]
+
+    def serve(self) -> None:
+        while True:
+            connection, _ = self.server.accept()
+            with connection:
+                if self.ended.is_set():
+                    return
+                with suppress(OSError):
+                    self._talk(connection)
+
+    def _talk(self, connection: socket.socket) -> None:
+        if self.after is None:
+            self._drip(connection, "220")
+        connection.sendall(b"220 hello\r\n")
+        is_content = False
+        for line in connection.makefile("rb"):
+            if is_content and line != b".\r\n":
+                continue
+            command = "DATA" if is_content else line[:4].decode().strip().upper()
+            is_begin = command == "DATA" and not is_content
+            is_content = is_begin
+            if command == self.after and not is_begin:
+                self._drip(connection, "250")
+            connection.sendall(b"354 go on\r\n" if is_begin else b"250 well\r\n")
+
+    def _drip(self, connection: socket.socket, code: str) -> None:
+        while not self.ended.wait(0.1):
+            connection.sendall(f"{code}-hello\r\n".encode())
+
+
+@contextmanager
+def dripping(*, after: str | None = None) -> Iterator[int]:
+    """The port of a mail server that goes on talking, from the begin or after a command.
+
+    `after` is "DATA", where the mail is to be taken, or "QUIT", when it was taken.
+    """
+    drip = _Drip(after)
+    thread = threading.Thread(target=drip.serve)
+    thread.start()
+    try:
+        yield drip.port
+    finally:
+        drip.ended.set()
+        socket.create_connection(("127.0.0.1", drip.port)).close()
+        thread.join()
+        drip.server.close()
 
 
 class _Tags(HTMLParser):
