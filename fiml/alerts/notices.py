@@ -112,7 +112,8 @@ async def deliver(
     Args:
         database: with a builder's login.
         channel: its name.
-        send: delivers one notice, or raises `DeliveryError`.
+        send: delivers one notice, or raises `DeliveryError`; whatever else it raises is a failure
+            too, of which only the type is told.
         kinds: of notices.
         seconds: what `send` may take.
         report_name: of one report alone.
@@ -138,6 +139,9 @@ async def deliver(
                     await send(notice)
                 except DeliveryError as error:
                     problem = str(error)[:_LONGEST_PROBLEM]
+                except Exception as error:  # noqa: BLE001 - the other channels are to be told
+                    # Its words may hold a secret.
+                    problem = f"the delivery broke: {type(error).__name__}"[:_LONGEST_PROBLEM]
                 await connection.execute(
                     _FAILED if problem else _DELIVERED,
                     {"notice_id": notice.notice_id, "problem": problem},

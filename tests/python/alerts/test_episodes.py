@@ -15,8 +15,11 @@ import pytest
 from alerts.world import Connection, File, Receiver, add_sessions
 from warehouse.application import one, wait_until
 
-from fiml.alerts import recent_episodes
+from fiml.alerts import channels, recent_episodes
+from fiml.alerts.channels import webhook
 from fiml.alerts.evaluation import Evaluation, evaluate
+from fiml.alerts.model import WebhookChannel
+from fiml.alerts.notices import Notice
 from fiml.database import Database
 from fiml.errors import InvalidArgumentError
 from fiml.settings import Settings
@@ -364,6 +367,34 @@ async def test_what_could_not_be_delivered_is_tried_again_later_and_later(
     receiver.status = 204
     assert len((await evaluate(settings)).delivered) == 2
     assert (await evaluate(settings)).succeeded
+
+
+async def test_a_channel_that_breaks_is_one_that_failed_and_the_others_are_told(
+    database: Connection,
+    settings: Settings,
+    file: File,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def post(channel: WebhookChannel, notice: Notice) -> None:
+        if channel.name == "broken":
+            raise RuntimeError("zz-secret")
+        await webhook.post(channel, notice)
+
+    monkeypatch.setattr(channels, "post", post)
+    for name in ("broken", "hook"):
+        file.channels[name] = {"kind": "webhook", "url": receiver.url}
+    file.rule(channels=["broken", "hook"])
+    add_sessions(database, 10, abandoned=True)
+    for _ in range(2):
+        failed = await evaluate(settings)
+        assert failed.undelivered == {"broken": "the delivery broke: RuntimeError"}
+    assert receiver.events == ["fired"]
+    waiting = database.execute(
+        "select problem, attempts, round(extract(epoch from next_attempt_at - now()) / 60) "
+        "from analytics.notices where delivered_at is null"
+    ).fetchall()
+    assert waiting == [("the delivery broke: RuntimeError", 2, 15)]
 
 
 async def test_that_it_is_over_is_told_after_that_it_fired(
