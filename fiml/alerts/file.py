@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import time
 from decimal import Decimal
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -43,7 +45,7 @@ _NAME_FORM: Final = "1 to 64 letters, digits, - and _, beginning with a letter o
 _VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 # Narrower than RFC 5321: nothing that a header could take for anything else.
 _ADDRESS: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,190}")
-_HOST: Final = re.compile(r"[A-Za-z0-9._:-]{1,253}")
+_HOST: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _TIME: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _LONGEST_RULE_NAME: Final = 100
 _LONGEST_DESCRIPTION: Final = 500
@@ -313,7 +315,7 @@ def url_problem(url: str) -> str | None:
 
 
 def _smtp(entries: Entries, name: str, folder: Path) -> SmtpChannel:
-    host = entries["host"].matching(_HOST, "the name or address of a host")
+    host = _host(entries["host"])
     security = entries["security"].choice(Security) if "security" in entries else Security.STARTTLS
     port = entries.get("port")
     user = entries.get("user")
@@ -331,12 +333,28 @@ def _smtp(entries: Entries, name: str, folder: Path) -> SmtpChannel:
         host=host,
         port=port.whole_number(1, 65_535) if port else _PORTS[security],
         security=security,
-        user=user.text() if user else None,
+        user=_ascii(user) if user else None,
         password=password,
         sender=entries["sender"].matching(_ADDRESS, _ADDRESS_FORM),
         recipients=_addresses(entries["recipients"]),
         timeout_seconds=_timeout(entries),
     )
+
+
+def _host(given: Value) -> str:
+    text = given.text()
+    with suppress(ValueError):
+        # Without the name of an interface, which is another machine's own.
+        if IPv6Address(text).scope_id is None:
+            return text
+    return given.matching(_HOST, "the name or address of a host")
+
+
+def _ascii(given: Value) -> str:
+    text = given.text()
+    if not text.isascii():
+        given.refuse("ASCII, which is all that a login can be")
+    return text
 
 
 _ADDRESS_FORM: Final = "a mail address, such as alerts@example.com"

@@ -115,6 +115,9 @@ async def send_mail(channel: SmtpChannel, mail: EmailMessage) -> None:
             await asyncio.to_thread(_send, channel, mail, password, line)
     except SettingsError as error:
         raise DeliveryError(str(error)) from None
+    except UnicodeError:
+        # Its own words repeat what it could not encode.
+        raise DeliveryError("the user or password is not ASCII, or the host is none") from None
     except smtplib.SMTPAuthenticationError:
         raise DeliveryError("the server refused the login") from None
     except smtplib.SMTPRecipientsRefused as error:

@@ -165,6 +165,36 @@ def test_whatever_stands_there_is_refused_in_a_line(text: str) -> None:
         assert len(str(refusal.value)) < 500
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["a", "localhost", "smtp.example.com.", "a" * 63 + ".b", "192.0.2.1", "'::1'", "'2001:db8::1'"],
+)
+def test_a_host_is_a_name_or_an_address(host: str) -> None:
+    mail = parse_file(TABLES["mail"](f"host: {host}"), Path("alerts.yml")).channels[-1]
+    assert isinstance(mail, SmtpChannel)
+    assert mail.host == host.strip("'")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "a" * 64 + ".b",
+        "b." + "a" * 64,
+        ".",
+        ".a",
+        "a..",
+        "ä.example",
+        "'::1::'",
+        "'a:1'",
+        "fe80::1%a",
+        ".".join(["a" * 63] * 4),
+    ],
+)
+def test_a_host_that_cannot_be_one_is_refused(host: str) -> None:
+    with pytest.raises(AlertFileError, match=r"line 4: channel 'mail': host "):
+        parse_file(TABLES["mail"](f"host: {host}"), Path("alerts.yml"))
+
+
 def test_an_anchor_that_holds_itself_is_refused() -> None:
     with pytest.raises(AlertFileError):
         parse_file("rules: &a [*a]", Path("alerts.yml"))

@@ -22,6 +22,8 @@ from hostile.strings import hostile_strings
 
 from fiml.alerts.channels import mail as mail_module
 from fiml.alerts.evaluation import evaluate
+from fiml.alerts.model import Security, SmtpChannel
+from fiml.errors import DeliveryError
 from fiml.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -264,6 +266,40 @@ async def test_a_wrong_password_is_told_and_not_repeated(
     assert mailbox.mails == []
 
 
+async def test_a_password_that_cannot_be_sent_is_not_repeated(
+    settings: Settings,
+    mail: Callable[..., None],
+    context: ssl.SSLContext,
+    certificate: tuple[Path, Path],
+    receiver: Receiver,
+    file: File,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    monkeypatch.setenv("MAIL_PASSWORD", "zz-pässwörd")
+    with mailing(context, {"alerts": "zz-password"}) as mailbox:
+        mail(mailbox.port, security="starttls", user="alerts", password_variable="MAIL_PASSWORD")
+        file.channels["hook"] = {"kind": "webhook", "url": receiver.url}
+        file.rule(channels=["mail", "hook"])
+        failed = await evaluate(settings)
+    problem = "the user or password is not ASCII, or the host is none"
+    assert failed.undelivered == {"mail": problem}
+    assert mailbox.mails == []
+    assert receiver.events == ["fired"]
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+async def test_a_host_that_cannot_be_one_is_a_failed_delivery(host: str) -> None:
+    channel = SmtpChannel(
+        "mail", host, 25, Security.NONE, None, None, "a@example.com", ("b@example.com",), 1
+    )
+    made = mail_module.compose(
+        channel, channel.recipients, subject="s", key="key", text="", html=""
+    )
+    with pytest.raises(DeliveryError, match="the host is none"):
+        await mail_module.send_mail(channel, made)
+
+
 async def test_a_server_that_is_not_trusted_gets_nothing(
     settings: Settings, mail: Callable[..., None], context: ssl.SSLContext
 ) -> None:
@@ -310,16 +346,13 @@ async def test_no_name_makes_a_header_or_a_tag(
 
 
 def test_what_a_header_is_made_of_has_no_line_break() -> None:
-    from fiml.alerts.channels.mail import compose
-    from fiml.alerts.model import Security, SmtpChannel
-
     channel = SmtpChannel(
         "mail", "localhost", 25, Security.NONE, None, None, "a@example.com", ("b@example.com",), 1
     )
     for text in hostile_strings(1000):
         if any(0xD800 <= ord(character) < 0xE000 for character in text):
             continue
-        made = compose(
+        made = mail_module.compose(
             channel,
             channel.recipients,
             subject=f"{text}\r\nBcc: eve@example.com",
