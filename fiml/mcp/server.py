@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.metadata import version
 from typing import Any, Final
 
+from mcp.server._otel import OpenTelemetryMiddleware
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.context import Context
 from mcp.server.mcpserver.exceptions import ToolError
@@ -34,6 +35,7 @@ from fiml.identity.failures import explained
 from fiml.mcp._bearer import identity_of
 from fiml.mcp._schemas import INPUT_SCHEMA, NETWORK_INPUT_SCHEMA, OUTPUT_SCHEMA
 from fiml.monitoring.logs import log_to_stderr
+from fiml.monitoring.spans import spanning
 from fiml.sessions.lazy_reader import LazyReader
 from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
@@ -76,7 +78,8 @@ class _AnalyticsTool(Tool):
         convert_result: bool = False,
     ) -> CallToolResult:
         reader: LazyReader = context.request_context.lifespan_context
-        with _telling_failures():
+        # Inside of what turns failures into texts: a span has their types.
+        with _telling_failures(), spanning("mcp call", {"tool": TOOL_NAME}):
             if self.access is None:
                 stats = await _read(reader, _parameters(arguments))
             else:
@@ -121,7 +124,7 @@ def build_server(
         async with LazyReader(known_settings).running() as own:
             yield own
 
-    return MCPServer(
+    server = MCPServer(
         "session-analytics",
         title="Session analytics",
         version=version("session-analytics"),
@@ -134,6 +137,11 @@ def build_server(
         log_level="WARNING",
         subscriptions=False,
     )
+    # Its spans repeat what clients write: methods, names, ids, and the text of errors.
+    server.middleware[:] = [
+        each for each in server.middleware if not isinstance(each, OpenTelemetryMiddleware)
+    ]
+    return server
 
 
 def serve_stdio(settings: Settings | None = None) -> None:

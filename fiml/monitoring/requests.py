@@ -65,7 +65,10 @@ class TracedRequests:
 
 
 def _carrier(scope: Scope) -> dict[str, str]:
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    # Without `tracestate` and `baggage`: what is in them is a text of the caller's, and a span or
+    # what is sent further would repeat it.
+    found = [value for name, value in scope["headers"] if name == b"traceparent"]
+    return {"traceparent": found[0].decode("latin-1")} if found else {}
 
 
 def _name(span: Span, method: str, scope: Scope) -> None:

@@ -187,12 +187,61 @@ async def test_what_a_server_does_is_seen_by_a_collector_under_the_caller_s_trac
     # What somebody asked for and is not there is a name of theirs.
     (missing,) = collector.named("GET")
     assert attributes(missing)["http.response.status_code"] == 404
-    (call,) = collector.named(f"tools/call {TOOL_NAME}")
+    (call,) = collector.named("mcp call")
+    assert attributes(call) == {"session_analytics.tool": TOOL_NAME}
     assert [span.name for span in collector.children(call)] == ["read stats"]
     assert any(call in collector.children(post) for post in collector.named("POST /mcp"))
     for body in collector.bodies:
         for text in (b"user 1", b"user 2", b"user+1", b"user%201"):
             assert text not in body
+
+
+@pytest.mark.anyio
+async def test_nothing_that_an_mcp_client_writes_is_in_a_span(settings: Settings) -> None:
+    word = "analyst_001"
+    calls: list[tuple[str, dict[str, object]]] = [
+        ("tools/call", {"name": f"{word} tool", "arguments": {}}),
+        ("tools/call", {"name": TOOL_NAME, "arguments": {word: word}}),
+        ("tools/call", {"name": TOOL_NAME, "arguments": {"userId": word, "days": word}}),
+        ("tools/call", {"name": TOOL_NAME, "arguments": {"userId": word}}),
+        ("tools/call", {"name": TOOL_NAME, "arguments": word}),
+        ("prompts/get", {"name": f"{word} prompt"}),
+        ("resources/read", {"uri": f"file:///{word}"}),
+        ("completion/complete", {"ref": {"type": "ref/prompt", "name": word}, "argument": word}),
+        (f"{word}/method", {"name": word}),
+        ("initialize", {"clientInfo": {"name": word, "version": word}, "protocolVersion": word}),
+    ]
+    with (
+        collecting() as collector,
+        served(sending_to(collector.endpoint, settings.conninfo)) as (process, origin),
+    ):
+        headers = {
+            "accept": "application/json, text/event-stream",
+            "traceparent": f"00-{TRACE}-{CALLER}-01",
+            "tracestate": f"vendor={word}",
+            "baggage": f"user={word}",
+        }
+        async with httpx2.AsyncClient(timeout=60, headers=headers) as http:
+            for method, params in calls:
+                named = {"jsonrpc": "2.0", "id": f"{word} id", "method": method}
+                meta = {"traceparent": headers["traceparent"], "tracestate": f"vendor={word}"}
+                message = {**named, "params": {**params, "_meta": meta}}
+                answer = await http.post(f"{origin}/mcp", json=message)
+                # It went as far as the library, and not only to what parses a message.
+                assert f"{word} id" in answer.text
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, SECONDS_TO_STOP) == 0
+    assert len(collector.named("POST /mcp")) == len(calls)
+    # The tool that there is was called, and told nothing but types of errors.
+    kinds = {attributes(call).get("error.type") for call in collector.named("mcp call")}
+    assert kinds == {None, "InvalidArgumentError", "InvalidDaysError"}
+    assert {span.name for span in collector.spans} == {"POST /mcp", "mcp call", "read stats"}
+    for span in collector.spans:
+        assert not span.trace_state
+        assert not span.events
+        assert not span.status.message
+    for body in collector.bodies:
+        assert word.encode() not in body
 
 
 @pytest.mark.anyio
