@@ -17,7 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from fiml.monitoring.metrics import Metrics
 from fiml.monitoring.state import DatabaseWatch
 from fiml.network.listening import listener
-from fiml.network.names import in_url
+from fiml.network.names import in_url, is_own_name
 from fiml.settings import Settings
 
 __all__ = ["METRICS_PATH", "serving_metrics"]
@@ -51,6 +51,7 @@ def serving_metrics(
         server.socket.close()
         server.socket = sock
         server.registry = metrics.registry
+        server.host = host
         thread = Thread(
             target=server.serve_forever,
             args=[_SECONDS_TO_NOTICE_THE_END],
@@ -74,6 +75,7 @@ class _Server(ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
     registry: CollectorRegistry
+    host: str
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Nothing: what is left here is a scraper that went away."""
@@ -84,6 +86,10 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _SECONDS_FOR_A_REQUEST
 
     def do_GET(self) -> None:
+        given = self.headers.get_all("Host", [])
+        if len(given) != 1 or not is_own_name(given[0], self.server.host):
+            self._answer(421, "text/plain; charset=utf-8", b"This server has another name.\n")
+            return
         if urlsplit(self.path).path != METRICS_PATH:
             self._answer(404, "text/plain; charset=utf-8", b"Metrics are at /metrics.\n")
             return

@@ -5,8 +5,10 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -21,6 +23,7 @@ from fiml.monitoring.catalogue import METRICS, STATE
 from fiml.monitoring.endpoint import serving_metrics
 from fiml.monitoring.reads import FAILURES, Operation, Path
 from fiml.monitoring.state import DatabaseWatch
+from fiml.network.names import is_own_name
 from fiml.sessions.analytics import SessionAnalytics
 from fiml.settings import Settings
 from fiml.warehouse.fold import fold
@@ -307,6 +310,40 @@ def test_only_metrics_are_there(metrics: str) -> None:
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(metrics.removesuffix("/metrics") + path, timeout=60)  # noqa: S310
     assert scraped(f"{metrics}?name[]=anything")
+
+
+def status_under(url: str, *hosts: str) -> int:
+    address = urlsplit(url)
+    with closing(HTTPConnection(str(address.hostname), address.port, timeout=60)) as connection:
+        connection.putrequest("GET", address.path, skip_host=True)
+        for host in hosts:
+            connection.putheader("Host", host)
+        connection.endheaders()
+        return connection.getresponse().status
+
+
+def test_a_page_of_another_name_learns_nothing_of_metrics_on_loopback(metrics: str) -> None:
+    port = urlsplit(metrics).port
+    for host in ("127.0.0.1", "localhost", "LOCALHOST", f"[::1]:{port}", f"127.0.0.1:{port}"):
+        assert status_under(metrics, host) == 200, host
+    for host in (
+        "attacker.example", f"attacker.example:{port}", "192.0.2.1", "[::]", "localhost.a.example",
+        "127.0.0.1.a.example", "a@127.0.0.1", "127.0.0.1:1:2", "127.0.0.1:", "[", "[]", ":80", "",
+    ):  # fmt: skip
+        assert status_under(metrics, host) == 421, host
+    assert status_under(metrics) == 421
+    assert status_under(metrics, "127.0.0.1", "attacker.example") == 421
+
+
+def test_elsewhere_metrics_are_asked_for_by_address_or_by_the_name_that_was_given() -> None:
+    for host in ("192.0.2.1:9464", "198.51.100.7", "[2001:db8::1]:9464"):
+        assert is_own_name(host, "::")
+        assert is_own_name(host, "192.0.2.99")
+        assert is_own_name(host, "metrics.internal")
+    assert is_own_name("Metrics.internal:9464", "metrics.internal")
+    for host in ("attacker.example", "metrics.internal", "", "192.0.2.1.attacker.example"):
+        assert not is_own_name(host, "::")
+        assert not is_own_name(host, "")
 
 
 def test_nobody_counts_after_the_end(settings: Settings) -> None:
