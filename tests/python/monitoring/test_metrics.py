@@ -5,7 +5,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from dataclasses import replace
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ from warehouse.application import leave_expired_sessions, record_metrics
 
 from fiml.database import Database
 from fiml.errors import InvalidArgumentError, PoolExhaustedError
-from fiml.monitoring import state
+from fiml.monitoring import endpoint, state
 from fiml.monitoring.catalogue import METRICS, STATE
 from fiml.monitoring.endpoint import serving_metrics
 from fiml.monitoring.reads import FAILURES, Operation, Path
@@ -344,6 +344,56 @@ def test_elsewhere_metrics_are_asked_for_by_address_or_by_the_name_that_was_give
     for host in ("attacker.example", "metrics.internal", "", "192.0.2.1.attacker.example"):
         assert not is_own_name(host, "::")
         assert not is_own_name(host, "")
+
+
+def is_let_go(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def test_connections_that_never_ask_take_few_threads_and_hold_up_no_scrape(
+    metrics: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However slow this machine is.
+    monkeypatch.setattr(endpoint, "_SECONDS_FOR_A_PLACE", 60.0)
+    address = urlsplit(metrics)
+    with ExitStack() as stack:
+        for _ in range(2):
+            connections = [
+                stack.enter_context(socket.create_connection((address.hostname, address.port), 60))
+                for _ in range(60)
+            ]
+            for connection in connections:
+                # The oldest of them are let go by now.
+                with suppress(ConnectionError):
+                    connection.sendall(b"GET /met")
+            assert scraped(metrics)
+            # It was accepted after them.
+            for connection in connections[: -endpoint._CONNECTIONS_AT_MOST]:
+                assert is_let_go(connection)
+    assert scraped(metrics)
+
+
+def test_a_request_has_a_deadline_however_steadily_it_comes(
+    metrics: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "_SECONDS_FOR_A_REQUEST", 0.2)
+    address = urlsplit(metrics)
+    with socket.create_connection((address.hostname, address.port), 0.01) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+        is_over = False
+        while not is_over:
+            try:
+                connection.sendall(b"x")
+                is_over = is_let_go(connection)
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                is_over = True
+    monkeypatch.undo()
+    assert scraped(metrics)
 
 
 def test_nobody_counts_after_the_end(settings: Settings) -> None:
