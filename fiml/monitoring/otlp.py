@@ -18,12 +18,18 @@ from typing import TYPE_CHECKING, Final
 from fiml.settings import Settings
 
 if TYPE_CHECKING:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
 
 __all__ = ["sending_spans"]
 
 _SECONDS_TO_SEND_THE_LAST: Final = 2.0
+
+_CREDENTIAL_PROVIDERS: Final = (
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER",
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER",
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -52,7 +58,6 @@ def sending_spans(settings: Settings) -> Iterator[None]:
 def _provider() -> TracerProvider:
     # One for the process: OpenTelemetry's cannot be replaced.
     from opentelemetry import trace
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -63,9 +68,19 @@ def _provider() -> TracerProvider:
         attributes[SERVICE_NAME] = "session-analytics"
     # Its end at the exit of the process would wait for half a minute.
     provider = TracerProvider(resource=Resource.create(attributes), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(_telling_once(OTLPSpanExporter())))
+    provider.add_span_processor(BatchSpanProcessor(_telling_once(_exporter())))
     trace.set_tracer_provider(provider)
     return provider
+
+
+def _exporter(endpoint: str | None = None) -> OTLPSpanExporter:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    from fiml.monitoring._collector import collector_session
+
+    # A provider of credentials, named to OpenTelemetry, has a session of its own.
+    has_own = any(os.environ.get(name) for name in _CREDENTIAL_PROVIDERS)
+    return OTLPSpanExporter(endpoint, session=None if has_own else collector_session())
 
 
 def _telling_once(exporter: SpanExporter) -> SpanExporter:
@@ -93,6 +108,8 @@ def _telling_once(exporter: SpanExporter) -> SpanExporter:
 
         def shutdown(self) -> None:
             exporter.shutdown()
+            logger.removeFilter(is_news)
 
-    logging.getLogger(type(exporter).__module__).addFilter(is_news)
+    logger = logging.getLogger(type(exporter).__module__)
+    logger.addFilter(is_news)
     return Telling()

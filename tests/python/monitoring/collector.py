@@ -16,6 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 OK = 0
 FAILED = 2
+PIECE = 50_000
 
 
 @dataclass
@@ -28,6 +29,10 @@ class Collector:
         spans: of all requests.
         services: the names of the services that sent them.
         is_refusing: whether it takes nothing.
+        status: what it answers where it does not refuse.
+        padding: how many bytes more than needed it answers.
+        sent: how many of them it could send.
+        connections: how many were made.
     """
 
     endpoint: str
@@ -35,6 +40,10 @@ class Collector:
     spans: list[Span] = field(default_factory=list)
     services: set[str] = field(default_factory=set)
     is_refusing: bool = False
+    status: int = 200
+    padding: int = 0
+    sent: int = 0
+    connections: int = 0
 
     def named(self, name: str) -> list[Span]:
         return [span for span in self.spans if span.name == name]
@@ -64,6 +73,12 @@ def collecting() -> Iterator[Collector]:
     """Collect while the block runs."""
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            super().setup()
+            collector.connections += 1
+
         def do_POST(self) -> None:
             assert self.path == "/v1/traces"
             body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -72,11 +87,19 @@ def collecting() -> Iterator[Collector]:
             if not collector.is_refusing:
                 collector.take(body)
             answer = ExportTraceServiceResponse().SerializeToString()
-            self.send_response(400 if collector.is_refusing else 200)
+            self.send_response(400 if collector.is_refusing else collector.status)
+            self.send_header("Location", "/v1/traces")
             self.send_header("Content-Type", "application/x-protobuf")
-            self.send_header("Content-Length", str(len(answer)))
+            self.send_header("Content-Length", str(len(answer) + collector.padding))
             self.end_headers()
             self.wfile.write(answer)
+            for _ in range(0, collector.padding, PIECE):
+                try:
+                    self.wfile.write(bytes(PIECE))
+                except ConnectionError:
+                    self.close_connection = True
+                    break
+                collector.sent += PIECE
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass

@@ -18,11 +18,11 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from monitoring.collector import FAILED, attributes, collecting
 from monitoring.conftest import Connection
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace.export import SpanExportResult
 from warehouse.application import leave_expired_sessions, record_metrics
 
 from fiml.mcp.server import TOOL_NAME
-from fiml.monitoring.otlp import _telling_once
+from fiml.monitoring.otlp import _exporter, _telling_once
 from fiml.settings import Settings
 
 COMMAND = str(Path(sys.executable).with_name("session-analytics"))
@@ -269,7 +269,7 @@ def test_a_collector_that_takes_nothing_is_told_once_and_that_it_does_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with collecting() as collector:
-        exporter = _telling_once(OTLPSpanExporter(f"{collector.endpoint}/v1/traces"))
+        exporter = _telling_once(_exporter(f"{collector.endpoint}/v1/traces"))
         for is_refusing in (False, True, True, False, False, True):
             collector.is_refusing = is_refusing
             exporter.export([])
@@ -277,6 +277,40 @@ def test_a_collector_that_takes_nothing_is_told_once_and_that_it_does_again(
     refused, again, refused_again = caplog.messages
     assert refused == refused_again
     assert "400" in refused
+    assert again == "spans are sent again"
+
+
+def test_of_a_collector_s_answer_little_is_read() -> None:
+    with collecting() as collector:
+        exporter = _exporter(f"{collector.endpoint}/v1/traces")
+        for _ in range(3):
+            assert exporter.export([]) is SpanExportResult.SUCCESS
+        assert collector.connections == 1
+        collector.padding = 50_000_000
+        assert exporter.export([]) is SpanExportResult.SUCCESS
+        # What it could send is what was read, and what the buffers of two sockets hold.
+        collector.padding = 0
+        assert exporter.export([]) is SpanExportResult.SUCCESS
+        assert collector.connections == 2
+        exporter.shutdown()
+    assert collector.sent < 25_000_000
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_collector_that_redirects_has_taken_nothing_and_is_told_once(
+    caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    with collecting() as collector:
+        exporter = _telling_once(_exporter(f"{collector.endpoint}/v1/traces"))
+        collector.status = status
+        for _ in range(3):
+            assert exporter.export([]) is SpanExportResult.FAILURE
+        assert len(collector.bodies) == 3
+        collector.status = 200
+        assert exporter.export([]) is SpanExportResult.SUCCESS
+        exporter.shutdown()
+    redirected, again = caplog.messages
+    assert f"the collector redirects ({status}), which is not followed" in redirected
     assert again == "spans are sent again"
 
 
