@@ -99,7 +99,8 @@ async def find_the_pool_exhausted(settings: Settings) -> None:
         Database(replace(settings, pool_size=1)) as reader,
         holding_a_connection(reader),
     ):
-        reader.settings = replace(reader.settings, timeout_seconds=0.1)
+        # A twentieth of it is between the pool's own limit and that of the call.
+        reader.settings = replace(reader.settings, timeout_seconds=2)
         with pytest.raises(PoolExhaustedError):
             await SessionAnalytics(reader).get_session_stats()
 
