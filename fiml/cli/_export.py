@@ -24,16 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["export"]
 
 _BINARY: Final = ("xlsx", "pdf")
+_FORMATS: Final = ("json", "csv", *_BINARY)
 
 
 @click.command()
 @click.option(
     "--format",
-    "format_",
-    default="json",
-    show_default=True,
+    "given_format",
     help="json: the figures; csv: a row for each session; xlsx: a workbook with charts; "
-    "pdf: a report.",
+    "pdf: a report. Default: what the name of --output ends in, else json.",
 )
 @filter_options
 @window_options
@@ -66,7 +65,7 @@ _BINARY: Final = ("xlsx", "pdf")
 )
 def export(
     *,
-    format_: str,
+    given_format: str | None,
     with_sessions: bool,
     spreadsheet_safe: bool | None,
     output: Path,
@@ -77,6 +76,7 @@ def export(
     The window of --days, or of --hours, or of --since and --until. Workbook and report compare it
     with the window before.
     """
+    format_ = _format(given_format, output)
     if with_sessions and format_ != "xlsx":
         raise WrongUsage("--sessions is about --format xlsx")
     if spreadsheet_safe is not None and format_ != "csv":
@@ -106,6 +106,23 @@ def export(
         run_async(work(settings))
     if is_file:
         click.echo(f"Written to {printable(str(output))}.", err=True)
+
+
+def _format(given: str | None, output: Path) -> str:
+    """What is to be written: what was asked for, which the file's name must not contradict."""
+    ending = output.suffix.lower().removeprefix(".")
+    if given is None:
+        return ending if ending in _FORMATS else "json"
+    format_ = given.lower()
+    if format_ not in _FORMATS:
+        # The library refuses it, in its own words.
+        return given
+    if ending in _FORMATS and ending != format_:
+        raise WrongUsage(
+            f"--format is {format_}, and the name of the file ends in {output.suffix}; expected "
+            "both to say the same, or --output alone"
+        )
+    return format_
 
 
 async def _write_rows(

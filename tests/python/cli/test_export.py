@@ -81,6 +81,43 @@ def test_a_file_says_what_the_answer_says(
     assert names(tmp_path) == [target.name]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "name", "beginning"),
+    [
+        ([], "report.pdf", b"%PDF-"),
+        ([], "Report.PDF", b"%PDF-"),
+        ([], "figures.xlsx", b"PK"),
+        ([], "rows.csv", b"session_id,"),
+        ([], "figures.json", b"{"),
+        ([], "figures", b"{"),
+        ([], "figures.txt", b"{"),
+        (["--format", "PDF"], "report.pdf", b"%PDF-"),
+        (["--format", "Csv"], "rows.txt", b"session_id,"),
+    ],
+)
+def test_the_format_is_what_the_name_of_the_file_says(
+    run: Run,
+    migrated_database: str,
+    tmp_path: Path,
+    arguments: list[str],
+    name: str,
+    beginning: bytes,
+) -> None:
+    target = tmp_path / name
+    exported(run("export", *arguments, "--output", str(target), conninfo=migrated_database))
+    assert target.read_bytes().startswith(beginning)
+
+
+def test_a_format_that_the_name_of_the_file_contradicts_is_refused(
+    run: Run, migrated_database: str, tmp_path: Path
+) -> None:
+    target = tmp_path / "report.pdf"
+    arguments = ("export", "--format", "json", "--output", str(target))
+    refused = run(*arguments, conninfo=migrated_database)
+    assert refused.exit_code == 2
+    assert not target.exists()
+
+
 def test_a_workbook_has_the_sessions_where_they_are_asked_for(
     run: Run, migrated_database: str, source: Connection, tmp_path: Path
 ) -> None:
