@@ -7,11 +7,20 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
+from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ["err_console", "json_document", "out_console", "printable", "reporting"]
+__all__ = [
+    "counted",
+    "err_console",
+    "is_terminal",
+    "json_document",
+    "out_console",
+    "printable",
+    "reporting",
+]
 
 
 def out_console() -> Console:
@@ -22,6 +31,16 @@ def out_console() -> Console:
 def err_console() -> Console:
     """The console of everything that is no result: standard error."""
     return Console(stderr=True, highlight=False)
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a person is at the other end."""
+    return stream.isatty()
+
+
+def counted(number: int, thing: str) -> str:
+    """So many of a thing, whose plural ends in s."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def printable(text: str) -> str:

@@ -8,7 +8,7 @@ from contextlib import suppress
 import click
 
 from fiml.cli._connection import connected_settings, run_async
-from fiml.cli._console import printable, reporting
+from fiml.cli._console import counted, is_terminal, printable, reporting
 from fiml.cli._group import Failure, WrongUsage
 from fiml.cli._options import whole_number
 from fiml.sessions._arguments import MAX_KEEP_DAYS
@@ -73,22 +73,43 @@ def uninstall(*, yes: bool) -> None:
     required=True,
     help="Raw rows younger than this stay.",
 )
-def retention(*, keep_days: int) -> None:
-    """Drop old raw rows; the figures stay."""
-    from fiml.database import Database
-    from fiml.sessions.maintenance import apply_retention
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def retention(*, keep_days: int, yes: bool) -> None:
+    """Drop old raw rows; the figures stay.
 
-    async def work(settings: Settings) -> str:
+    On a terminal it says what goes, and asks first. Where standard input is no terminal, as under a
+    timer, it does not ask.
+    """
+    from fiml.database import Database
+    from fiml.sessions.maintenance import Retention, drop_old_rows, find_old_rows
+
+    async def look(settings: Settings) -> Retention:
         async with Database(settings) as database:
-            horizon = await apply_retention(database, keep_days)
-        if horizon is None:
-            return "Nothing was dropped."
-        return f"Raw rows are kept from {horizon:%Y-%m-%d} (UTC) on; before it, whole days remain."
+            return await find_old_rows(database, keep_days)
+
+    async def drop(settings: Settings) -> Retention:
+        async with Database(settings) as database:
+            return await drop_old_rows(database, keep_days)
 
     with connected_settings() as settings:
+        if not yes and is_terminal(sys.stdin):
+            found = run_async(look(settings))
+            if found.rows:
+                _confirm(
+                    f"Drop {counted(found.rows, 'raw row')} from before "
+                    f"{found.horizon:%Y-%m-%d} (UTC) in {_place(settings)}? The figures stay; the "
+                    "rows cannot be brought back."
+                )
         with reporting("Dropping old rows"):
-            told = run_async(work(settings))
-        click.echo(told)
+            done = run_async(drop(settings))
+    if done.horizon is None:
+        click.echo("Nothing was dropped.")
+        return
+    removed = "No row was removed" if not done.rows else f"{counted(done.rows, 'row')} removed"
+    click.echo(
+        f"{removed}. Raw rows are kept from {done.horizon:%Y-%m-%d} (UTC) on; before it, whole "
+        "days remain."
+    )
 
 
 @click.command("erase-user")
@@ -105,7 +126,7 @@ def erase_user(*, yes: bool) -> None:
     from fiml.sessions.maintenance import erasure_receipt
     from fiml.warehouse.erasure import fold_erasures
 
-    if sys.stdin.isatty():
+    if is_terminal(sys.stdin):
         user_id = click.prompt("User id", hide_input=True)
     else:
         user_id = sys.stdin.readline().removesuffix("\n").removesuffix("\r")

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from fiml.cli._connection import connected_settings, run_async
-from fiml.cli._console import err_console, json_document, printable, reporting
+from fiml.cli._console import err_console, is_terminal, json_document, printable, reporting
 from fiml.cli._group import Failure, WrongUsage
 from fiml.cli._options import filter_options, window_options
 from fiml.errors import SessionAnalyticsError
@@ -154,11 +154,6 @@ def _encoded(exported: dict[str, Any] | str | bytes) -> bytes:
     if isinstance(exported, dict):
         return (json_document(exported) + "\n").encode()
     return exported if isinstance(exported, bytes) else exported.encode()
-
-
-def is_terminal(stream: TextIO) -> bool:
-    """Whether what is written there is shown to a person."""
-    return stream.isatty()
 
 
 @contextmanager

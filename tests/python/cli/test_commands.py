@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -18,6 +19,8 @@ from fiml.database import Database
 from fiml.sessions.analytics import NO_METRICS_MESSAGE, SessionAnalytics
 from fiml.sessions.migrations import MIGRATIONS
 from fiml.settings import SETTINGS, Settings
+from fiml.warehouse.fold import fold
+from fiml.warehouse.project import load_marts
 
 Run = Callable[..., Result]
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -329,6 +332,59 @@ def test_retention_refuses_before_a_build_and_says_what_to_run(
     told = failed(run("retention", "--keep-days", "1", conninfo=migrated_database))
     assert told.startswith("the marts do not hold every row before")
     assert "Run a build, then retention again." in told
+
+
+OLD_ROWS = """
+insert into session_metrics (session_id, session_type, created_at, duration_seconds, total_queries)
+select gen_random_uuid(), 'equity', now() - interval '9 days', 60, 2
+from generate_series(1, 3)
+"""
+
+
+@pytest.fixture
+def built_with_old_rows(migrated_database: str, source: Connection) -> str:
+    """Three rows of metrics that are nine days old, and folded."""
+    source.execute(OLD_ROWS)
+    fold(source, load_marts(Settings(conninfo=migrated_database)), f"fold {uuid4()}")
+    return migrated_database
+
+
+@pytest.fixture
+def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fiml.cli._database.is_terminal", lambda _stream: True)
+
+
+@pytest.mark.usefixtures("at_a_terminal")
+def test_retention_says_at_a_terminal_what_goes_and_asks(
+    run: Run, built_with_old_rows: str, source: Connection
+) -> None:
+    command = ("retention", "--keep-days", "5")
+    declined = run(*command, conninfo=built_with_old_rows, stdin="n\n")
+    assert "nothing was done" in declined.stderr
+    assert "Drop 3 raw rows from before 20" in declined.stderr
+    assert declined.exit_code == 1
+    unanswered = run(*command, conninfo=built_with_old_rows, stdin="")
+    assert unanswered.exit_code == 1
+    assert source.execute("select count(*) from session_metrics").fetchone() == (3,)
+    agreed = run(*command, conninfo=built_with_old_rows, stdin="y\n")
+    assert succeeded(agreed).startswith("3 rows removed. Raw rows are kept from 20")
+    assert source.execute("select count(*) from session_metrics").fetchone() == (0,)
+    again = run(*command, conninfo=built_with_old_rows, stdin="")
+    assert succeeded(again).startswith("No row was removed. Raw rows are kept from 20")
+
+
+@pytest.mark.usefixtures("at_a_terminal")
+def test_retention_does_not_ask_when_it_was_answered(run: Run, built_with_old_rows: str) -> None:
+    done = run("retention", "--keep-days", "5", "--yes", conninfo=built_with_old_rows, stdin="")
+    assert succeeded(done).startswith("3 rows removed.")
+
+
+def test_retention_asks_nobody_where_there_is_no_terminal(
+    run: Run, built_with_old_rows: str
+) -> None:
+    done = run("retention", "--keep-days", "5", conninfo=built_with_old_rows, stdin="")
+    assert succeeded(done).startswith("3 rows removed.")
+    assert "?" not in done.stderr
 
 
 def test_erase_user_reads_the_id_from_standard_input_and_repeats_it_nowhere(
