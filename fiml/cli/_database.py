@@ -54,7 +54,8 @@ def uninstall(*, yes: bool) -> None:
     with connected_settings() as settings:
         if not yes:
             _confirm(
-                f"Take the triggers and the schemas analytics and marts out of {_place(settings)}?",
+                f"Take the triggers, the schemas analytics, marts and serving, and the roles that "
+                f"were made out of {_place(settings)}? The source tables stay."
             )
         was_installed = take_out(settings.conninfo, on_note=notes.append)
     click.echo(

@@ -409,6 +409,9 @@ def test_uninstall_asks_first_and_leaves_the_source_tables(
     declined = run("uninstall", conninfo=migrated_database, stdin="n\n")
     assert declined.exit_code == 1
     assert "nothing was done" in declined.stderr
+    assert (
+        "the triggers, the schemas analytics, marts and serving, and the roles" in declined.stderr
+    )
     unanswered = run("uninstall", conninfo=migrated_database, stdin="")
     assert unanswered.exit_code == 1
     assert "nothing was done" in unanswered.stderr
