@@ -155,7 +155,8 @@ def erase_user(*, yes: bool) -> None:
     click.echo(
         f"{rows} rows were removed."
         if rows
-        else "This user had no rows; later ones will be refused."
+        else "This user had no rows; later ones will be refused. Was it the wrong id? "
+        "`select analytics.forget_erasure('<user id>')` in the database admits it again."
     )
     for place, remaining in receipt.items():
         click.echo(f"  {place:<26}{remaining:>8} left")

@@ -398,6 +398,7 @@ def test_erase_user_reads_the_id_from_standard_input_and_repeats_it_nowhere(
     assert "analyst_001" not in result.output
     again = run("erase-user", "--yes", conninfo=migrated_database, stdin="analyst_001\n")
     assert succeeded(again).startswith("This user had no rows")
+    assert "analytics.forget_erasure" in again.stdout
     empty = run("erase-user", "--yes", conninfo=migrated_database, stdin="")
     assert "user_id has 0 characters" in failed(empty, exit_code=2)
 
