@@ -97,7 +97,8 @@ def migrate(
         role_prefix: what the names of the roles begin with; empty takes the database's name.
         up_to: the last version to apply.
         on_progress: hears of each migration before it is applied.
-        on_note: hears what could not be done with this login, a line each.
+        on_note: hears what could not be done with this login, and which logins got settings, a
+            line each.
 
     Raises:
         RoleError: a role of one of the names belongs to another installation, or may do too much.

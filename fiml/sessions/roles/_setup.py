@@ -9,7 +9,14 @@ from typing import Final
 from psycopg import errors, sql
 
 from fiml.errors import RoleError
-from fiml.sessions.roles._catalogue import MARK, Connection, query, query_one, roles_in_use
+from fiml.sessions.roles._catalogue import (
+    MARK,
+    Connection,
+    query,
+    query_one,
+    roles_in_use,
+    settings_of,
+)
 from fiml.sessions.roles._handover import hand_over, hand_over_views, join
 from fiml.sessions.roles._names import SETTINGS_OF_LOGINS, Purpose, role_names
 from fiml.sessions.roles._settings import configure, logins
@@ -36,7 +43,7 @@ def set_up_roles(
         own_source_tables: those of the application's tables that this migration made, qualified.
 
     Returns:
-        What could not be done, a line each.
+        What could not be done, and which logins got settings, a line each.
 
     Raises:
         RoleError: a role of that name belongs to another installation, or may do too much.
@@ -63,16 +70,21 @@ def set_up_roles(
             hand_over(connection, objects, roles[Purpose.OWNER])
     if Purpose.BUILDER in roles:
         hand_over_views(connection, roles[Purpose.BUILDER], roles.get(Purpose.BI))
-    refused_settings = [
-        role
-        for purpose, role in logins(connection, roles)
-        if not configure(connection, login.database, role, SETTINGS_OF_LOGINS[purpose])
-    ]
+    refused_settings = []
+    configured = []
+    for purpose, role in logins(connection, roles):
+        before = settings_of(connection, role)
+        if not configure(connection, login.database, role, SETTINGS_OF_LOGINS[purpose]):
+            refused_settings.append(role)
+        elif role not in roles.values() and settings_of(connection, role) != before:
+            configured.append(role)
     if refused_settings:
         notes.append(
             f"{login.name} may not change the settings of {', '.join(refused_settings)}: timeouts "
             "and the like stay the server's (docs/security.md lists them)."
         )
+    if configured:
+        notes.append(f"Settings of their role were given to: {', '.join(configured)}.")
     return notes
 
 

@@ -197,6 +197,23 @@ def test_one_ordinary_role_does_everything_and_is_told_what_is_lost(world: World
     assert not roles_there(connection, database)
 
 
+def test_a_new_member_gets_settings_and_is_named(world: World) -> None:
+    login = world.login()
+    database = world.database()
+    migrate(database)
+    connection = world.connected(database)
+    connection.execute(
+        sql.SQL("grant {} to {}").format(
+            sql.Identifier(roles_in_use(connection)[Purpose.BI]), sql.Identifier(login)
+        )
+    )
+    notes: list[str] = []
+    migrate(database, on_note=notes.append)
+    assert notes == [f"Settings of their role were given to: {login}."]
+    migrate(database, on_note=notes.append)
+    assert len(notes) == 1
+
+
 def test_roles_that_an_operator_made_are_taken_and_left(world: World) -> None:
     login = world.login()
     database = world.database(login)
