@@ -12,6 +12,7 @@ import click
 from fiml.cli._group import Failure
 from fiml.monitoring.addresses import Address, parse_address
 from fiml.monitoring.logs import LogFormat, log_to_stderr
+from fiml.network.listening import why_not_listening
 from fiml.settings import Settings
 
 __all__ = ["metrics_option", "monitored", "teller"]
@@ -74,7 +75,8 @@ def monitored(settings: Settings, metrics: Address | None) -> Iterator[None]:
                 stack.enter_context(serving)
             except OSError as error:
                 raise Failure(
-                    f"cannot listen for metrics on {metrics.host} port {metrics.port}: "
-                    f"{error.strerror}"
+                    why_not_listening(
+                        error, metrics.host, metrics.port, "--metrics", what=" for metrics"
+                    )
                 ) from None
         yield

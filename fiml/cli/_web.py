@@ -11,6 +11,7 @@ from fiml.cli._connection import connected_settings
 from fiml.cli._group import Failure
 from fiml.cli._monitoring import metrics_option, monitored, teller
 from fiml.monitoring.addresses import Address
+from fiml.network.listening import why_not_listening
 
 __all__ = ["serve"]
 
@@ -78,4 +79,4 @@ def serve(
                 on_ready=lambda origin: tell(f"Serving the page on {origin}; Ctrl-C ends it."),
             )
         except OSError as error:
-            raise Failure(f"cannot listen on {host} port {port}: {error.strerror}") from None
+            raise Failure(why_not_listening(error, host, port, "--port")) from None

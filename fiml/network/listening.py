@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import socket
 import threading
@@ -14,7 +16,7 @@ from fiml.network.names import in_url
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-__all__ = ["listener", "serve_app"]
+__all__ = ["listener", "serve_app", "why_not_listening"]
 
 _SECONDS_TO_STOP: Final = 2
 # What a client may say at once over a WebSocket.
@@ -67,7 +69,13 @@ def listener(host: str, port: int) -> socket.socket:
         OSError: the port cannot be had.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.create_server((host, port), family=family)
+    try:
+        sock = socket.create_server((host, port), family=family)
+    except socket.gaierror:
+        raise
+    except OSError as error:
+        # Python adds the address, which whoever asked for it knows.
+        raise type(error)(error.errno, os.strerror(error.errno or 0)) from None
     # Its connections inherit it. Without it the end of an answer waits for the client to
     # acknowledge the beginning, which takes 40 ms; asyncio sets it on sockets of its own only.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -77,6 +85,27 @@ def listener(host: str, port: int) -> socket.socket:
             socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _MILLISECONDS_FOR_A_SILENT_PEER
         )
     return sock
+
+
+def why_not_listening(error: OSError, host: str, port: int, option: str, *, what: str = "") -> str:
+    """A sentence for whoever started this process.
+
+    Args:
+        error: what `listener` raised.
+        host: where it should have listened.
+        port: which port.
+        option: of the command, that names another one.
+        what: should have listened there, such as ` for metrics`.
+    """
+    sentence = f"cannot listen{what} on {host} port {port}: "
+    if error.errno == errno.EADDRINUSE:
+        return sentence + (
+            f"another process listens there; choose another port with {option}, where 0 takes a "
+            "free one"
+        )
+    if error.errno == errno.EACCES:
+        return sentence + f"permission denied; choose a port from 1024 on with {option}"
+    return sentence + str(error.strerror)
 
 
 @contextmanager

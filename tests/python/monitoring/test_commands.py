@@ -52,7 +52,10 @@ def test_a_port_that_is_taken_is_told(command: list[str]) -> None:
         )
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()
-    assert line.startswith(f"Error: cannot listen for metrics on 127.0.0.1 port {port}: ")
+    assert line == (
+        f"Error: cannot listen for metrics on 127.0.0.1 port {port}: another process listens "
+        "there; choose another port with --metrics, where 0 takes a free one"
+    )
 
 
 @pytest.mark.parametrize(

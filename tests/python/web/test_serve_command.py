@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from socket import create_server
 from time import monotonic
 from urllib.parse import urlsplit
 
@@ -70,6 +71,28 @@ def test_insecure_does_not_quietly_ignore_keys() -> None:
 def test_sample_sessions_are_written_into_no_other_database() -> None:
     reason = told(run("--insecure-local", "--demo-traffic", "--port", "0"), 1)
     assert reason.startswith("sample sessions are written into the database session_analytics_demo")
+
+
+def test_a_port_that_is_taken_is_told_with_the_way_out() -> None:
+    with create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        reason = told(run("--insecure-local", "--port", str(port)), 1)
+    assert reason == (
+        f"cannot listen on 127.0.0.1 port {port}: another process listens there; choose another "
+        "port with --port, where 0 takes a free one"
+    )
+
+
+def test_an_address_of_another_machine_is_told() -> None:
+    reason = told(
+        run(
+            *("--host", "192.0.2.1", "--port", "0"),
+            SESSION_ANALYTICS_AUTH_SECRET="s" * 32,
+            SESSION_ANALYTICS_AUTH_AUDIENCE="a",
+        ),
+        1,
+    )
+    assert reason == "cannot listen on 192.0.2.1 port 0: Cannot assign requested address"
 
 
 def test_nothing_secret_is_an_argument_which_every_process_can_read() -> None:
