@@ -90,6 +90,9 @@ def log_to_stderr(log_format: LogFormat = LogFormat.TEXT) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(line_formatter(log_format))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    # Two lines for each attempt to connect, every second or two while the database is away. That it
+    # is away is told by what needed it: a request that failed, live updates that pause.
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
 
 
 def audit_to_stderr() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import socket
 import threading
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
@@ -18,11 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["listener", "serve_app", "why_not_listening"]
 
+_logger = logging.getLogger(__name__)
+
 _SECONDS_TO_STOP: Final = 2
 # What a client may say at once over a WebSocket.
 _LONGEST_MESSAGE: Final = 65_536
 # Of a request, before its body.
 _LONGEST_HEAD: Final = 65_536
+# How the server's line about them begins; its argument is their number.
+_CANCELLING: Final = "Cancel %s running task"
 _MILLISECONDS_FOR_A_SILENT_PEER: Final = 60_000
 
 
@@ -59,7 +65,9 @@ def serve_app(
             h11_max_incomplete_event_size=_LONGEST_HEAD,
             timeout_graceful_shutdown=_SECONDS_TO_STOP,
         )
-        anyio.run(lambda: uvicorn.Server(config).serve(sockets=[sock]))
+        server = uvicorn.Server(config)
+        with _told_quietly(lambda: server.should_exit):
+            anyio.run(lambda: server.serve(sockets=[sock]))
 
 
 def listener(host: str, port: int) -> socket.socket:
@@ -106,6 +114,36 @@ def why_not_listening(error: OSError, host: str, port: int, option: str, *, what
     if error.errno == errno.EACCES:
         return sentence + f"permission denied; choose a port from 1024 on with {option}"
     return sentence + str(error.strerror)
+
+
+@contextmanager
+def _told_quietly(is_stopping: Callable[[], bool]) -> Iterator[None]:
+    """One line for requests that a stop did not wait for.
+
+    The server logs an error, and of each of them where it was when it was cancelled: a page of
+    frames, and nothing is wrong.
+    """
+
+    def is_news(record: logging.LogRecord) -> bool:
+        if not is_stopping():
+            return True
+        if record.exc_info and isinstance(record.exc_info[1], CancelledError):
+            return False
+        if str(record.msg).startswith(_CANCELLING):
+            _logger.warning(
+                "requests that did not end within %d s of the signal were cancelled: %s",
+                _SECONDS_TO_STOP,
+                *(record.args if isinstance(record.args, tuple) else ()),
+            )
+            return False
+        return True
+
+    servers = logging.getLogger("uvicorn.error")
+    servers.addFilter(is_news)
+    try:
+        yield
+    finally:
+        servers.removeFilter(is_news)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from datetime import datetime
 
 import pytest
@@ -51,3 +53,25 @@ def test_a_line_inside_a_span_names_it() -> None:
         found = json.loads(line_formatter(LogFormat.JSON).format(record))
     assert found["trace_id"] == "abc".rjust(32, "0")
     assert found["span_id"] == "def".rjust(16, "0")
+
+
+ATTEMPTS = """
+import logging
+from psycopg_pool import ConnectionPool, PoolTimeout
+from fiml.monitoring.logs import log_to_stderr
+
+log_to_stderr()
+with ConnectionPool("host=127.0.0.1 port=1", min_size=1, open=True) as pool:
+    try:
+        pool.getconn(timeout=1)
+    except PoolTimeout:
+        logging.getLogger("fiml").warning("a request failed")
+"""
+
+
+def test_attempts_to_connect_are_not_logged_beside_what_failed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ATTEMPTS], capture_output=True, text=True, timeout=60, check=True
+    )
+    (line,) = done.stderr.splitlines()
+    assert line.endswith(" WARNING fiml: a request failed")

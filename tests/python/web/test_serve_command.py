@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from socket import create_server
+from socket import create_connection, create_server
 from time import monotonic
 from urllib.parse import urlsplit
 
@@ -158,6 +158,40 @@ async def test_a_signal_ends_it_within_seconds_whoever_is_connected(
         assert code == exit_code
         assert process.stderr is not None
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"]
+)
+def test_a_signal_while_a_request_waits_ends_in_no_traceback(
+    number: signal.Signals, exit_code: int
+) -> None:
+    with ExitStack() as stack:
+        silent = stack.enter_context(create_server(("127.0.0.1", 0)))
+        silent.settimeout(60)
+        process, origin = stack.enter_context(
+            started(
+                "--insecure-local",
+                DATABASE_URL=f"postgresql://a@127.0.0.1:{silent.getsockname()[1]}/nothing",
+                SESSION_ANALYTICS_TIMEOUT_SECONDS="4",
+            )
+        )
+        assert process.stderr is not None
+        # It has come to its end with trying to connect, and answers from now on.
+        stack.enter_context(silent.accept()[0])
+        assert "started without the database" in process.stderr.readline()
+        address = urlsplit(origin)
+        with create_connection((str(address.hostname), address.port or 0)) as client:
+            client.sendall(b"GET /api/stats HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            # The request is under way: it has asked the database.
+            stack.enter_context(silent.accept()[0])
+            process.send_signal(number)
+            assert process.wait(SECONDS_TO_STOP) == exit_code
+        (line,) = process.stderr.read().splitlines()
+        assert line.endswith(
+            "fiml.network.listening: requests that did not end within 2 s of the signal were "
+            "cancelled: 1"
+        )
 
 
 @pytest.mark.anyio
