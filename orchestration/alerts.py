@@ -6,6 +6,7 @@ import dagster as dg
 
 from fiml.alerts.evaluation import Evaluation, evaluate
 from fiml.alerts.file import load
+from fiml.alerts.notices import way
 from fiml.alerts.reports import send_reports
 from fiml.alerts.wording import plain
 from fiml.settings import Settings
@@ -68,11 +69,11 @@ def send_due_reports(context: dg.OpExecutionContext) -> None:
     """Fail where one could not be delivered: the next tick tries again."""
     sent = asyncio.run(send_reports(Settings.from_environment()))
     for name, week, channel in sent.delivered:
-        context.log.info("%s, %s: sent by %s", name, week, channel)
+        context.log.info("%s, %s: sent %s", name, week, way(channel))
     if not sent.succeeded:
         raise dg.Failure(
             "; ".join(
-                f"{name} by {channel}: {plain(problem)}"
+                f"{name}, {way(channel)}: {plain(problem)}"
                 for (name, channel), problem in sent.undelivered.items()
             )
         )

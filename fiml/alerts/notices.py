@@ -21,12 +21,15 @@ from fiml.errors import DeliveryError
 
 __all__ = [
     "FOLDER",
+    "DeliveredReport",
     "Notice",
     "Undelivered",
     "deliver",
+    "delivered_reports",
     "drop_orphans",
     "enqueue_report",
     "undelivered",
+    "way",
 ]
 
 # The channel of what is written; no channel of a file can have this name.
@@ -96,6 +99,16 @@ class Undelivered:
     attempts: int
     next_attempt_at: datetime
     problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveredReport:
+    """A report of a week, as one channel had it."""
+
+    report_name: str
+    period: str
+    channel: str
+    delivered_at: datetime
 
 
 async def deliver(
@@ -169,6 +182,18 @@ async def enqueue_report(
     await connection.execute(
         _ENQUEUE, {"report_name": name, "period": period, "channels": list(channels)}
     )
+
+
+async def delivered_reports(connection: Connection) -> list[DeliveredReport]:
+    """Of each report and channel what was delivered of the latest weeks."""
+    async with connection.cursor(row_factory=class_row(DeliveredReport)) as cursor:
+        await cursor.execute(_DELIVERED_REPORTS)
+        return await cursor.fetchall()
+
+
+def way(channel: str) -> str:
+    """How a channel is spoken of."""
+    return "to its folder" if channel == FOLDER else f"by {channel}"
 
 
 async def undelivered(connection: Connection) -> list[Undelivered]:
@@ -273,6 +298,20 @@ insert into analytics.notices (kind, report_name, period, channel)
 select 'report', %(report_name)s, %(period)s, channel
 from unnest(%(channels)s::text[]) as channel
 on conflict (episode_id, report_name, period, kind, channel) do nothing
+"""
+_DELIVERED_REPORTS: Final = """
+select report_name, period, channel, delivered_at
+from (
+    select
+        report_name,
+        period,
+        channel,
+        delivered_at,
+        row_number() over (partition by report_name, channel order by period desc) as place
+    from analytics.notices
+    where kind = 'report' and delivered_at is not null
+) as delivered
+where place <= 10
 """
 _UNDELIVERED: Final = """
 select

@@ -13,7 +13,7 @@ from fiml.alerts.channels.mail import Attachment, compose, send_mail
 from fiml.alerts.figures_of_week import body_values, read_week
 from fiml.alerts.file import load
 from fiml.alerts.model import AlertFile, Report, SmtpChannel
-from fiml.alerts.notices import FOLDER, Notice, deliver, enqueue_report
+from fiml.alerts.notices import FOLDER, Notice, deliver, delivered_reports, enqueue_report
 from fiml.alerts.templates import rendered
 from fiml.alerts.weeks import Week, latest_due
 from fiml.database import Connection, Database
@@ -23,7 +23,7 @@ from fiml.files import replacing
 from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 
-__all__ = ["Sent", "send_reports"]
+__all__ = ["LastSent", "Sent", "last_sent", "next_week", "send_reports"]
 
 # Reading and drawing, and writing to a folder that may be far away.
 _SECONDS_TO_MAKE: Final = 120.0
@@ -46,6 +46,51 @@ class Sent:
     def succeeded(self) -> bool:
         """Whether everything was sent that is due."""
         return not self.undelivered
+
+
+@dataclass(frozen=True, slots=True)
+class LastSent:
+    """The latest week of a report that was sent by every one of its ways.
+
+    Attributes:
+        at: when the last of them had it.
+    """
+
+    week: str
+    at: datetime
+
+
+async def last_sent(settings: Settings) -> dict[str, LastSent]:
+    """What was sent last of each report of the file; nothing of those that never were.
+
+    Raises:
+        SettingsError: no file is named, or it cannot be used.
+        AlertFileError: something in it is wrong.
+        DatabaseError: the database did not answer. See its subclasses.
+    """
+    async with Database(settings) as database:
+        rows = await database.run(delivered_reports, is_repeatable=True)
+    found: dict[str, LastSent] = {}
+    for report in load(settings).reports:
+        ways = {*filter(None, [report.channel]), *([FOLDER] if report.folder else [])}
+        weeks = sorted({row.period for row in rows if row.report_name == report.name})
+        for week in weeks:
+            moments = {
+                row.channel: row.delivered_at
+                for row in rows
+                if (row.report_name, row.period) == (report.name, week)
+            }
+            if ways <= moments.keys():
+                found[report.name] = LastSent(week, max(moments[way] for way in ways))
+    return found
+
+
+def next_week(report: Report, sent: LastSent | None, now: datetime) -> tuple[Week, datetime]:
+    """The week that is to be sent next, and from when on: the past, where it is due."""
+    week = latest_due(report, now)
+    if sent is not None and sent.week >= week.label:
+        week = week.next
+    return week, week.due(report.at)
 
 
 async def send_reports(settings: Settings, now: datetime | None = None) -> Sent:
@@ -134,7 +179,10 @@ def _ways(report: Report, alerts: AlertFile, figures: Database) -> Mapping[str, 
                 with replacing(folder / f"{notice.key}.pdf") as file:
                     file.write(pdf)
             except OSError as error:
-                raise DeliveryError(f"cannot write to the folder: {error.strerror}") from None
+                hint = "; make it first" if isinstance(error, FileNotFoundError) else ""
+                raise DeliveryError(
+                    f"cannot write to the folder {folder}: {error.strerror}{hint}"
+                ) from None
 
         ways[FOLDER] = (write, 0.0)
     return ways

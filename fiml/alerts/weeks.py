@@ -50,6 +50,15 @@ class Week:
         """The first moment after it."""
         return _instant(self.monday + _WEEK, time(), self.timezone)
 
+    @property
+    def next(self) -> Week:
+        """The week after it."""
+        return Week(self.monday + _WEEK, self.timezone)
+
+    def due(self, at: time) -> datetime:
+        """When its report is due: on the Monday after it."""
+        return _instant(self.monday + _WEEK, at, self.timezone)
+
 
 def latest_due(report: Report, now: datetime) -> Week:
     """The latest week whose report is due: on the Monday after it, at the report's hour."""

@@ -9,13 +9,16 @@ import click
 
 from fiml.cli._connection import connected_settings, run_async
 from fiml.cli._console import out_console, printable, reporting
+from fiml.cli._group import Failure
+from fiml.errors import SessionAnalyticsError
 from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 
 if TYPE_CHECKING:
     from fiml.alerts.episodes import RuleState
-    from fiml.alerts.model import Rule
+    from fiml.alerts.model import Report, Rule
     from fiml.alerts.notices import Undelivered
+    from fiml.alerts.reports import LastSent
 
 __all__ = ["alerts", "reports"]
 
@@ -67,31 +70,66 @@ def reports(*, send: bool) -> None:
     Exit code 1 where one could not be delivered.
     """
     from fiml.alerts.file import load
+    from fiml.alerts.notices import FOLDER
     from fiml.alerts.reports import send_reports
 
+    found = load(Settings.from_environment()).reports
     if not send:
-        for report in load(Settings.from_environment()).reports:
-            ways = [
-                *([report.channel] if report.channel else []),
-                *(["folder"] if report.folder else []),
-            ]
-            click.echo(
-                printable(
-                    f"{report.name}: {report.title}, Mondays at {report.at:%H:%M} "
-                    f"{report.timezone.key}, by {' and '.join(ways)}"
-                )
-            )
+        _show_reports(found)
         return
     with connected_settings(Purpose.BUILDER) as settings, reporting("Sending reports"):
         sent = run_async(send_reports(settings))
+    folders = {report.name: report.folder for report in found}
+
+    def way(name: str, channel: str) -> str:
+        return f"to folder {folders.get(name)}" if channel == FOLDER else f"by {channel}"
+
     for name, week, channel in sent.delivered:
-        click.echo(f"{name}, {week}: sent by {channel}.")
+        click.echo(printable(f"{name}, {week}: sent {way(name, channel)}."))
     for (name, channel), problem in sent.undelivered.items():
-        click.echo(printable(f"{name}: not sent by {channel}: {problem}"), err=True)
+        told = problem if channel == FOLDER else f"by {channel}: {problem}"
+        click.echo(printable(f"{name}: not sent: {told}"), err=True)
     if not sent.delivered and sent.succeeded:
-        click.echo(f"{sent.reports} reports: nothing is due that was not sent.")
+        click.echo("Nothing to send: no report is due that was not sent.")
     if not sent.succeeded:
         click.get_current_context().exit(1)
+
+
+def _show_reports(found: Sequence[Report]) -> None:
+    from datetime import UTC, datetime
+
+    from fiml.alerts.reports import last_sent, next_week
+
+    if not found:
+        click.echo("The file has no reports.")
+        return
+    known: Mapping[str, LastSent] | None = None
+    problem = ""
+    try:
+        with connected_settings(Purpose.READER) as settings:
+            known = run_async(last_sent(settings))
+    except (Failure, SessionAnalyticsError) as error:
+        problem = str(error)
+    now = datetime.now(UTC)
+    for report in found:
+        ways = [
+            *([f"by {report.channel}"] if report.channel else []),
+            *([f"to folder {report.folder}"] if report.folder else []),
+        ]
+        lines = [
+            f"{report.name}: {report.title}, Mondays at {report.at:%H:%M} "
+            f"{report.timezone.key}, {' and '.join(ways)}"
+        ]
+        if known is not None:
+            sent = known.get(report.name)
+            week, due = next_week(report, sent, now)
+            last = f"{sent.week}, at {sent.at:%Y-%m-%d %H:%M} UTC" if sent else "none yet"
+            when = "now" if due <= now else f"from {due:%Y-%m-%d %H:%M} UTC on"
+            lines += [f"  sent last: {last}", f"  due next:  {week.label}, {when}"]
+        for line in lines:
+            click.echo(printable(line))
+    if known is None:
+        click.echo(printable(f"What was sent is not known: {problem}"), err=True)
 
 
 async def _look(settings: Settings) -> tuple[list[RuleState], list[Undelivered]]:

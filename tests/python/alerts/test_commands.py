@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -98,9 +99,46 @@ def test_reports_are_shown_and_sent(
 ) -> None:
     file.reports = [{"name": "weekly", "folder": ".", "timezone": "Europe/Athens"}]
     file.write()
-    assert run("reports").stdout == (
-        "weekly: Weekly report, Mondays at 06:00 Europe/Athens, by folder\n"
-    )
-    assert run("reports", "--send").stdout.endswith(": sent by (folder).\n")
-    assert run("reports", "--send").stdout == "1 reports: nothing is due that was not sent.\n"
+    folder = file.path.parent
+    first, last, due = run("reports").stdout.splitlines()
+    assert first == (f"weekly: Weekly report, Mondays at 06:00 Europe/Athens, to folder {folder}")
+    assert last == "  sent last: none yet"
+    week = re.fullmatch(r"  due next:  (20..-W..), now", due)
+    assert week is not None
+    assert run("reports", "--send").stdout == f"weekly, {week[1]}: sent to folder {folder}.\n"
+    again = run("reports", "--send").stdout
+    assert again == "Nothing to send: no report is due that was not sent.\n"
+    _, last, due = run("reports").stdout.splitlines()
+    assert re.fullmatch(rf"  sent last: {week[1]}, at 20..-..-.. ..:.. UTC", last)
+    assert re.fullmatch(r"  due next:  20..-W.., from 20..-..-.. 0[34]:00 UTC on", due)
     assert len(list(file.path.parent.glob("weekly.*.pdf"))) == 1
+
+
+def test_a_folder_that_is_missing_is_named(run: Run, file: File, database: Connection) -> None:
+    file.reports = [{"name": "weekly", "folder": "missing"}]
+    file.write()
+    failed = run("reports", "--send")
+    assert failed.exit_code == 1
+    folder = file.path.parent / "missing"
+    assert failed.stderr.splitlines()[-1] == (
+        f"weekly: not sent: cannot write to the folder {folder}: No such file or directory; make "
+        "it first"
+    )
+
+
+def test_reports_are_shown_without_a_database(run: Run, file: File) -> None:
+    file.reports = [{"name": "weekly", "folder": "."}]
+    file.write()
+    environment = {
+        "DATABASE_URL": "postgresql://someone@127.0.0.1:1/nothing",
+        "SESSION_ANALYTICS_ALERTS_FILE": str(file.path),
+    }
+    shown = CliRunner().invoke(main, ["reports"], env=environment)
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith("weekly: Weekly report, Mondays at 06:00 UTC, to folder ")
+    assert shown.stderr.startswith("What was sent is not known: ")
+
+
+def test_a_file_without_reports_says_so(run: Run, file: File) -> None:
+    file.rule()
+    assert run("reports").stdout == "The file has no reports.\n"

@@ -246,7 +246,10 @@ async def test_what_fails_is_tried_again_and_the_rest_is_sent(
     failed = await send_reports(settings, WEDNESDAY)
     assert failed.undelivered == {
         ("platform", "mail"): "the server answered 451",
-        ("platform", "(folder)"): "cannot write to the folder: No such file or directory",
+        ("platform", "(folder)"): (
+            f"cannot write to the folder {tmp_path / 'reports'}: No such file or directory; make "
+            "it first"
+        ),
     }
     (tmp_path / "reports").mkdir()
     mailbox.answer = None
@@ -270,7 +273,7 @@ async def test_a_file_is_written_whole_or_not_at_all(
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", full)
         failed = await send_reports(settings, WEDNESDAY)
-    problem = "cannot write to the folder: No space left on device"
+    problem = f"cannot write to the folder {tmp_path / 'reports'}: No space left on device"
     assert failed.undelivered == {("platform", "(folder)"): problem}
     assert list((tmp_path / "reports").iterdir()) == []
     assert (await send_reports(settings, WEDNESDAY)).succeeded
