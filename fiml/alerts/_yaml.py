@@ -36,11 +36,11 @@ def parse(text: str, source: str) -> Value:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f" line {mark.line + 1}" if mark is not None else ""
-        raise AlertFileError(f"{source}{where}: no YAML: {error.problem}") from None
+        raise AlertFileError(f"{source}{where}: not valid YAML: {error.problem}") from None
     except yaml.YAMLError:
-        raise AlertFileError(f"{source}: no YAML: it holds a control character") from None
+        raise AlertFileError(f"{source}: not valid YAML: it holds a control character") from None
     except RecursionError:
-        raise AlertFileError(f"{source}: no YAML: it is nested too deeply") from None
+        raise AlertFileError(f"{source}: not valid YAML: it is nested too deeply") from None
     if node is None:
         raise AlertFileError(f"{source}: it is empty; expected channels, rules or reports")
     return Value(node, source, "the file", 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from fiml.cli._connection import connected_settings, run_async
-from fiml.cli._console import out_console, printable, reporting
+from fiml.cli._console import counted, out_console, printable, reporting
 from fiml.cli._group import Failure
 from fiml.errors import SessionAnalyticsError
 from fiml.sessions.roles import Purpose
@@ -28,6 +28,9 @@ _STYLES: Final = {
     "too few sessions": "dim",
     "holds not": "green",
 }
+# As it is kept, and as it is said.
+_SAID: Final = {"holds not": "does not hold"}
+_WIDTH_OF_TABLE: Final = 120
 
 
 @click.command()
@@ -35,10 +38,11 @@ _STYLES: Final = {
     "--evaluate", is_flag=True, help="Evaluate every rule now, and deliver what is to be told."
 )
 def alerts(*, evaluate: bool) -> None:
-    """Show the alert rules, what was found last, and what waits to be delivered.
+    """Show the alert rules, or evaluate them now.
 
-    The rules are in the file of SESSION_ANALYTICS_ALERTS_FILE. Exit code 1 where a rule could not
-    be evaluated or a notice not be delivered.
+    With what was found last, and what waits to be delivered. The rules are in the file of
+    SESSION_ANALYTICS_ALERTS_FILE. Exit code 1 where a rule could not be evaluated or a notice not
+    be delivered.
     """
     from fiml.alerts.evaluation import evaluate as run
     from fiml.alerts.file import load
@@ -50,8 +54,9 @@ def alerts(*, evaluate: bool) -> None:
             with reporting("Evaluating alert rules"):
                 evaluation = run_async(run(settings))
             click.echo(
-                f"{evaluation.rules} rules evaluated: {len(evaluation.fired)} fired, "
-                f"{len(evaluation.over)} over, {len(evaluation.delivered)} notices delivered.",
+                f"{counted(evaluation.rules, 'rule')} evaluated: {len(evaluation.fired)} fired, "
+                f"{len(evaluation.over)} over, "
+                f"{counted(len(evaluation.delivered), 'notice')} delivered.",
                 err=True,
             )
         states, waiting = run_async(_look(settings))
@@ -64,10 +69,10 @@ def alerts(*, evaluate: bool) -> None:
 @click.command()
 @click.option("--send", is_flag=True, help="Send the reports that are due and were not sent.")
 def reports(*, send: bool) -> None:
-    """Show the weekly reports of the alert file, or send what is due.
+    """Show the weekly reports, or send those that are due.
 
-    A report is due on the Monday after its week, and is sent once, however often this runs.
-    Exit code 1 where one could not be delivered.
+    They are in the file of SESSION_ANALYTICS_ALERTS_FILE. A report is due on the Monday after its
+    week, and is sent once, however often this runs. Exit code 1 where one could not be delivered.
     """
     from fiml.alerts.file import load
     from fiml.alerts.notices import FOLDER
@@ -155,6 +160,7 @@ def _log_to_stderr() -> None:
 
 
 def _show(rules: Sequence[Rule], states: Sequence[RuleState]) -> None:
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
@@ -164,36 +170,54 @@ def _show(rules: Sequence[Rule], states: Sequence[RuleState]) -> None:
         click.echo("The file has no rules.")
         return
     known: Mapping[str, RuleState] = {state.rule_name: state for state in states}
+    console = out_console()
+    indent = (0, 0, 0, 2)
+    is_table = console.width >= _WIDTH_OF_TABLE
     table = Table(box=None, header_style="dim")
     for heading in ("rule", "holds where", "state"):
         table.add_column(heading, overflow="fold")
-    table.add_column("figure", justify="right")
-    table.add_column("as of (UTC)")
+    table.add_column("figure", justify="right", no_wrap=True)
+    table.add_column("as of (UTC)", no_wrap=True)
     for rule in rules:
         state = known.get(rule.name)
         told = Text("not evaluated yet", style="dim")
         if state is not None:
-            told = Text(state.state, style=_STYLES.get(state.state, ""))
+            told = Text(_SAID.get(state.state, state.state), style=_STYLES.get(state.state, ""))
             if state.fired_at is not None:
                 told.append(f", fired {state.fired_at:%Y-%m-%d %H:%M}", style="bold red")
             if state.problem is not None:
                 told.append(f": {printable(state.problem)}")
-        table.add_row(
-            Text(f"{printable(rule.name)} ({rule.severity})"),
-            Text(printable(condition(rule))),
-            told,
-            "-" if state is None or state.value is None else number(state.value),
-            f"{state.evaluated_at:%Y-%m-%d %H:%M}" if state and state.evaluated_at else "-",
+        name = Text(f"{printable(rule.name)} ({rule.severity})")
+        where = Text(printable(condition(rule)))
+        figure = "-" if state is None or state.value is None else number(state.value)
+        moment = f"{state.evaluated_at:%Y-%m-%d %H:%M}" if state and state.evaluated_at else "-"
+        if is_table:
+            table.add_row(name, where, told, figure, moment)
+            continue
+        # Too narrow for columns that could be read.
+        name.stylize("bold")
+        if figure != "-":
+            told.append(f"; the figure is {figure}", style="default")
+        if moment != "-":
+            told.append(f", as of {moment} UTC", style="default")
+        console.print(
+            name,
+            Padding(where, indent, expand=False),
+            Padding(told, indent, expand=False),
+            sep="\n",
         )
-    out_console().print(table)
+    if is_table:
+        console.print(table)
 
 
 def _show_waiting(waiting: Sequence[Undelivered]) -> None:
+    from fiml.alerts.notices import way
+
     for notice in waiting:
         click.echo(
             printable(
-                f"Not delivered yet: {notice.subject} ({notice.kind}) by {notice.channel}, "
-                f"{notice.attempts} attempts"
+                f"Not delivered yet: {notice.subject} ({notice.kind}) {way(notice.channel)}, "
+                f"{counted(notice.attempts, 'attempt')}"
                 + (f", the last one: {notice.problem}" if notice.problem else "")
                 + f"; next from {notice.next_attempt_at:%Y-%m-%d %H:%M} UTC on."
             ),

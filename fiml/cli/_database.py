@@ -34,7 +34,9 @@ def migrate() -> None:
         )
     version = MIGRATIONS[-1].version
     if applied:
-        click.echo(f"The database is at version {version}; {len(applied)} migrations were applied.")
+        click.echo(
+            f"The database is at version {version}; {counted(len(applied), 'migration')} applied."
+        )
     else:
         click.echo(f"The database is at version {version} already.")
     _tell(notes)
@@ -43,10 +45,11 @@ def migrate() -> None:
 @click.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def uninstall(*, yes: bool) -> None:
-    """Take triggers, own schemas and roles out; sessions and metrics stay.
+    """Take out triggers, schemas and roles; source tables stay.
 
-    What only the marts still know (days behind the retention horizon) and the list of erased users
-    go with them.
+    Those are the schemas analytics, marts and serving, and the roles that migrate made. What only
+    the marts still know (days behind the retention horizon) and the list of erased users go with
+    them.
     """
     from fiml.sessions.migrations import uninstall as take_out
 
@@ -153,7 +156,7 @@ def erase_user(*, yes: bool) -> None:
                 fold_erasures(settings)
             receipt = run_async(look(settings))
     click.echo(
-        f"{rows} rows were removed."
+        f"{counted(rows, 'row')} {'was' if rows == 1 else 'were'} removed."
         if rows
         else "This user had no rows; later ones will be refused. Was it the wrong id? "
         "`select analytics.forget_erasure('<user id>')` in the database admits it again."

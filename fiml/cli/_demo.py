@@ -15,7 +15,7 @@ __all__ = ["dagster", "demo"]
 @click.command()
 @click.option("--no-fold", is_flag=True, help="Without the process that folds every second.")
 def demo(*, no_fold: bool) -> None:
-    """Fill a database of its own with sample history, build, and read it."""
+    """Fill a sample database, build it, and read it."""
     from fiml.demo.command import run
 
     click.get_current_context().exit(run(fold=not no_fold))

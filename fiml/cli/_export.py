@@ -71,10 +71,10 @@ def export(
     output: Path,
     **asked: Any,
 ) -> None:
-    """Write figures as JSON, sessions as CSV, a workbook (XLSX) or a report (PDF).
+    """Write figures or rows to a file: JSON, CSV, XLSX or PDF.
 
-    The window of --days, or of --hours, or of --since and --until. Workbook and report compare it
-    with the window before.
+    Figures as JSON, sessions as CSV, a workbook (XLSX) or a report (PDF), of the window of --days,
+    or of --hours, or of --since and --until. Workbook and report compare it with the window before.
     """
     format_ = _format(given_format, output)
     if with_sessions and format_ != "xlsx":

@@ -33,7 +33,7 @@ _LONGEST_NAME: Final = 24
 @click.option("--json", "as_json", is_flag=True, help="Print exactly the documented dictionary.")
 @click.option("--meta", is_flag=True, help="Say how fresh the answer is and where it came from.")
 def stats(*, as_json: bool, meta: bool, **question: Any) -> None:
-    """How is it going? The figures of the last days, or of another window."""
+    """Show the figures of the last days, or of another window."""
 
     async def work(settings: Settings) -> dict[str, Any]:
         from fiml.sessions.analytics import SessionAnalytics

@@ -29,6 +29,7 @@ _SHOWN: Final = {
     "week": "%G-W%V",
     "month": "%Y-%m",
 }
+_SHOWN_WITHIN_A_YEAR: Final = "%m-%d %H:%M"
 
 
 @click.command()
@@ -43,7 +44,7 @@ _SHOWN: Final = {
 @click.option("--fill/--no-fill", default=True, help="Also show periods without anything.")
 @click.option("--json", "as_json", is_flag=True, help="Print exactly the documented dictionary.")
 def timeseries(*, as_json: bool, **question: Any) -> None:
-    """How did it go? The figures of each hour, day, week or month."""
+    """Show the figures of each hour, day, week or month."""
 
     async def work(settings: Settings) -> dict[str, Any]:
         from fiml.sessions.analytics import SessionAnalytics
@@ -74,17 +75,23 @@ def _table(series: Mapping[str, Any]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, header_style="dim", padding=(0, 1, 0, 0))
-    table.add_column(series["grain"], no_wrap=True)
+    width = out_console().width
+    has_bars = width >= _WIDTH_WITH_BARS
+    starts = [datetime.fromisoformat(period["period_start"]) for period in series["periods"]]
+    first, shown = series["grain"], _SHOWN[series["grain"]]
+    years = {start.year for start in starts}
+    if not has_bars and series["grain"] == "hour" and len(years) == 1:
+        # The year once, so that everything fits.
+        first, shown = f"hour, {min(years)}", _SHOWN_WITHIN_A_YEAR
+    table = Table(box=None, header_style="dim", padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(first, no_wrap=True)
     for title in ("sessions", "archived", "queries", "q/session", "duration", "abandoned"):
         table.add_column(title, justify="right", no_wrap=True)
-    has_bars = out_console().width >= _WIDTH_WITH_BARS
     if has_bars:
         table.add_column("", style="blue", no_wrap=True)
     most = max((period["total_sessions"] for period in series["periods"]), default=0)
-    for period in series["periods"]:
-        start = datetime.fromisoformat(period["period_start"])
-        label = Text(start.strftime(_SHOWN[series["grain"]]))
+    for start, period in zip(starts, series["periods"], strict=True):
+        label = Text(start.strftime(shown))
         if period["is_open"]:
             label.append(" so far", style="dim")
         elif period["is_partial"]:

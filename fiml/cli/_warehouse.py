@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from fiml.cli._connection import connected_settings, run_async
-from fiml.cli._console import out_console, printable, reporting
+from fiml.cli._console import counted, out_console, printable, reporting
 from fiml.cli._monitoring import metrics_option, monitored
 from fiml.monitoring.addresses import Address
 from fiml.monitoring.otlp import sending_spans
@@ -40,7 +40,7 @@ def archive(*, retry_quarantined: bool) -> None:
         reporting("Archiving", at_most_every=1.0) as report,
     ):
         result = run_async(work(settings))
-    click.echo(f"{result.archived:,} sessions archived.")
+    click.echo(f"{counted(result.archived, 'session')} archived.")
     if result.quarantined:
         click.echo(
             f"{result.quarantined:,} could not be and were set aside; "
@@ -92,7 +92,10 @@ def fold(*, metrics: Address | None) -> None:
     "--all", "all_days", is_flag=True, help="Compare every day, not only those last touched."
 )
 def reconcile(*, all_days: bool) -> None:
-    """Compare the marts with the source rows; exit 1 where they differ."""
+    """Compare the marts with the source rows.
+
+    Exit code 1 where they differ.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -104,7 +107,10 @@ def reconcile(*, all_days: bool) -> None:
     if not drifts:
         click.echo("Every mart holds what the source says.")
         return
-    table = Table(title=f"{len(drifts):,} rows differ from the source", title_style="bold red")
+    table = Table(
+        title=f"{counted(len(drifts), 'row')} of the marts unlike the source",
+        title_style="bold red",
+    )
     for heading in ("mart", "day", "key", "figure"):
         table.add_column(heading, overflow="fold")
     for heading in ("expected", "found"):

@@ -48,7 +48,7 @@ def serve(
     no_fold: bool,
     demo_traffic: bool,
 ) -> None:
-    """Serve the page, the same figures as JSON, live updates and MCP.
+    """Serve the page, the API, live updates and MCP.
 
     To callers who prove with a bearer token who they are, as `mcp --http` does. A process beside it
     folds what comes in every second.

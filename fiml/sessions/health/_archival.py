@@ -52,7 +52,8 @@ async def archival(connection: Connection, settings: Settings, limits: Limits) -
             "archival.pending" if is_late else "archival",
             Severity.WARNING if is_late else Severity.OK,
             "pending archival" if is_late else "archival",
-            f"{pending.sessions:,}{more} expired sessions wait, the oldest for "
+            f"{pending.sessions:,}{more} expired "
+            f"{'session waits' if pending.sessions == 1 else 'sessions wait'}, the oldest for "
             f"{span(pending.delay)}. They are in no figure until they are archived.",
             "Run `session-analytics archive`." if is_late else None,
         )

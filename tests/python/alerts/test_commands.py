@@ -17,11 +17,11 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(settings: Settings) -> Run:
-    def invoke(*arguments: str) -> Result:
+    def invoke(*arguments: str, columns: int = 160) -> Result:
         environment = {
             "DATABASE_URL": settings.conninfo,
             "SESSION_ANALYTICS_ALERTS_FILE": str(settings.alerts_file),
-            "COLUMNS": "160",
+            "COLUMNS": str(columns),
         }
         return CliRunner().invoke(main, arguments, env=environment)
 
@@ -37,14 +37,14 @@ def test_rules_are_shown_with_what_was_found(database: Connection, run: Run, fil
     add_sessions(database, 10, abandoned=True)
     evaluated = run("alerts", "--evaluate")
     assert evaluated.exit_code == 0
-    assert "2 rules evaluated: 1 fired, 0 over, 1 notices delivered." in evaluated.stderr
+    assert "2 rules evaluated: 1 fired, 0 over, 1 notice delivered." in evaluated.stderr
     assert '"event": "fired"' in evaluated.stderr
     after = run("alerts")
     assert after.exit_code == 0
     told = " ".join(after.stdout.split())
     assert "abandonment_rate above 0.3 over 1 day, of at least 5 sessions" in told
     assert "holds, fired 20" in told
-    assert "[red]Quiet[/red] (warning) total_sessions at most 0 over 1 day holds not 10" in told
+    assert "[red]Quiet[/red] (warning) total_sessions at most 0 over 1 day does not hold 10" in told
 
 
 def test_what_is_not_delivered_is_shown_and_doctor_finds_it(
@@ -58,7 +58,7 @@ def test_what_is_not_delivered_is_shown_and_doctor_finds_it(
     shown = run("alerts")
     assert shown.exit_code == 1
     assert (
-        "Not delivered yet: High abandonment (fired) by hook, 1 attempts, the last one: answered "
+        "Not delivered yet: High abandonment (fired) by hook, 1 attempt, the last one: answered "
         "500; next from " in shown.stderr
     )
     found = " ".join(run("doctor").stdout.split())
@@ -142,3 +142,16 @@ def test_reports_are_shown_without_a_database(run: Run, file: File) -> None:
 def test_a_file_without_reports_says_so(run: Run, file: File) -> None:
     file.rule()
     assert run("reports").stdout == "The file has no reports.\n"
+
+
+def test_rules_can_be_read_at_80_columns(database: Connection, run: Run, file: File) -> None:
+    file.rule(minimum_sessions=5)
+    add_sessions(database, 10, abandoned=True)
+    run("alerts", "--evaluate")
+    shown = run("alerts", columns=80)
+    name, where, state = shown.stdout.splitlines()
+    assert name == "High abandonment (warning)"
+    assert where == "  abandonment_rate above 0.3 over 1 day, of at least 5 sessions"
+    assert re.fullmatch(
+        r"  holds, fired 20..-..-.. ..:..; the figure is 1, as of 20..-..-.. ..:.. UTC", state
+    )

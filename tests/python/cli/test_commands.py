@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 
 from fiml.cli import main
 from fiml.database import Database
@@ -87,6 +87,35 @@ def test_every_command_explains_itself(run: Run, command: str | None) -> None:
     told = succeeded(run(*filter(None, [command, "--help"])))
     assert "Usage: " in told
     assert "..." not in told.replace("[ARGS]...", "").partition("Commands:")[0]
+
+
+def test_every_command_is_described_whole_at_80_columns(run: Run) -> None:
+    told = succeeded(CliRunner().invoke(main, ["--help"], terminal_width=80))
+    assert "..." not in told.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("grain", ["hour", "day", "week", "month"])
+def test_a_time_series_fits_80_columns(
+    run: Run, migrated_database: str, source: Connection, grain: str
+) -> None:
+    add_expired(source, 2_500)
+    run("archive", conninfo=migrated_database)
+    command = ("timeseries", "--grain", grain, "--days", "3")
+    told = succeeded(run(*command, conninfo=migrated_database, COLUMNS="80"))
+    headings = told.splitlines()[2].split()
+    assert headings[-6:] == [
+        *("sessions", "archived", "queries", "q/session", "duration", "abandoned"),
+    ]
+    assert "…" not in told
+    assert "2,500" in told
+    assert max(map(len, told.splitlines())) <= 80
+
+
+def test_of_one_session_the_singular_is_said(
+    run: Run, migrated_database: str, source: Connection
+) -> None:
+    add_expired(source, 1)
+    assert succeeded(run("archive", conninfo=migrated_database)) == "1 session archived.\n"
 
 
 def test_the_version_is_told(run: Run) -> None:

@@ -320,7 +320,7 @@ def through_the_commands(
         line = text.encode(errors="surrogatepass") + b"\n"
         erased = run(conninfo, "erase-user", "--yes", stdin=line)
         if is_storable(text):
-            assert quiet(erased).startswith("1 rows were removed")
+            assert quiet(erased).startswith("1 row was removed")
             database.execute("delete from analytics.erased_users")
         else:
             assert "user_id" in told(erased)

@@ -245,7 +245,7 @@ def test_a_session_that_expired_before_all_time_is_no_trouble(
         "insert into sessions (id, type, expires_at) "
         "values (gen_random_uuid(), 'equity', '-infinity')"
     )
-    assert "1 expired sessions wait" in findings_of(settings)["archival"].detail
+    assert "1 expired session waits" in findings_of(settings)["archival"].detail
 
 
 def test_rows_set_aside_are_told_by_reason_and_are_not_pending(
