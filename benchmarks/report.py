@@ -82,12 +82,12 @@ def write_sentence(results: Mapping[Scale, Results], readme: Path) -> bool:
 
 
 def sentence_of(results: Mapping[Scale, Results]) -> str:
-    """The figures in one sentence, of the largest scale that has all of them; empty without one."""
+    """The figures in a few words, of the largest scale that has all of them; empty without one."""
     for scale, found in sorted(results.items(), reverse=True):
         for cell in found["sections"].get("reads", {"cells": []})["cells"]:
             contenders = cell["contenders"]
             ahead = {
-                name: f"{contenders[name]['times_reader']:,.0f} x"
+                name: f"{contenders[name]['times_reader']:,.0f} times"
                 for name in _RIVALS
                 if "times_reader" in contenders.get(name, {})
             }
@@ -95,10 +95,11 @@ def sentence_of(results: Mapping[Scale, Results]) -> str:
                 reader = contenders["reader"]
                 return fill(
                     f"An answer about the last 30 days of {scale.sessions:,} sessions takes "
-                    f"{reader['median_ms']:.1f} ms here, {reader['ratio']:.1f} x a `SELECT 1` "
-                    f"through the same pool: {ahead['duckdb']} ahead of DuckDB over tables of its "
-                    f"own, {ahead['marts']} of summing daily marts, {ahead['statement']} of one "
-                    "SQL statement over the raw rows with good indexes.",
+                    f"{reader['median_ms']:.1f} ms here. That is {reader['ratio']:.1f} times as "
+                    "long as `SELECT 1` through the same pool takes. It is "
+                    f"{ahead['duckdb']} faster than DuckDB over tables of its own, "
+                    f"{ahead['marts']} faster than summing daily marts, and {ahead['statement']} "
+                    "faster than one SQL statement over the raw rows with good indexes.",
                     _LINE,
                 )
     return ""
