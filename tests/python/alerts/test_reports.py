@@ -154,6 +154,8 @@ async def test_its_figures_are_the_librarys(
     zone = "Europe/Athens"
     # The first and the last moment of the week there, and those beside it.
     for moment in (
+        # So long ago that the week before is a whole one.
+        "2026-03-01 12:00:00+00",
         "2026-03-15 21:59:59.999999+00",
         "2026-03-15 22:00:00+00",
         "2026-03-18 12:00:00+00",
