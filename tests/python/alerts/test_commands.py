@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 
@@ -23,6 +24,8 @@ def run(settings: Settings) -> Run:
             "SESSION_ANALYTICS_ALERTS_FILE": str(settings.alerts_file),
             "COLUMNS": str(columns),
         }
+        # A process has one standard error; here each command has its own.
+        logging.getLogger("fiml.alerts").handlers.clear()
         return CliRunner().invoke(main, arguments, env=environment)
 
     return invoke
