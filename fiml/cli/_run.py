@@ -37,14 +37,13 @@ def run(program: tuple[str, ...]) -> None:
             # The Python that knows this package is found first.
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         }
+        # Ctrl-C is the program's, which a terminal sends it as well. A handler and not SIG_IGN,
+        # which the program would inherit; and before it starts, so that no moment is between.
+        before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
         try:
-            child = subprocess.Popen(program, env=environment)
+            code = subprocess.call(program, env=environment)
         except OSError as error:
             raise Failure(f"cannot run {program[0]}: {error.strerror}") from None
-        # Ctrl-C is the program's, which a terminal sends it as well.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            code = child.wait()
         finally:
             signal.signal(signal.SIGINT, before)
     click.get_current_context().exit(code if code >= 0 else _ENDED_BY_A_SIGNAL - code)

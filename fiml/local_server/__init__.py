@@ -36,6 +36,8 @@ _FOLDER = ".session-analytics"
 _JOIN_SECONDS = 150.0
 _LEAVE_SECONDS = 10.0
 _REMOVE_SECONDS = 20.0
+# Between looks at another process, which does not tell when it is ready or gone. Each of these
+# waits has a deadline.
 _POLL_SECONDS = 0.02
 _PACKAGES = Path(__file__).resolve().parents[2]
 

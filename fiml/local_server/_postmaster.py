@@ -17,6 +17,8 @@ HOST = "127.0.0.1"
 
 _START_SECONDS = 120.0
 _STOP_SECONDS = 30.0
+# Between looks at another process, which does not tell when it is ready or gone. Each of these
+# waits has a deadline.
 _POLL_SECONDS = 0.02
 
 _SETTINGS = {

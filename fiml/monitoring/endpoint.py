@@ -158,6 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             body = generate_latest(self.server.registry)
         except Exception:
+            # Whatever a metric failed with is told, and the next scrape may succeed.
             _logger.exception("metrics failed")
             self._answer(500, "text/plain; charset=utf-8", b"It was logged.\n")
             return

@@ -164,7 +164,7 @@ def marts() -> tuple[Mart, ...]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
+    """A file system of 64 KiB, where this account can make one: root, on a machine with mount."""
     if os.geteuid() != 0 or not Path("/bin/mount").exists():
         pytest.skip("no file system can be mounted here")
     folder = tmp_path / "disk"
