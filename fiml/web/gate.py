@@ -36,6 +36,11 @@ class Caller:
     token: str = field(default="", repr=False)
 
     @property
+    def subject(self) -> str | None:
+        """Whose limits apply: the user id that the token proves, or None for all who need none."""
+        return None if self.identity is None else self.identity.subject
+
+    @property
     def may_see_the_platform(self) -> bool:
         """Whether figures without a user are everybody's."""
         return self.identity is None or PLATFORM_SCOPE in self.identity.scopes
@@ -124,7 +129,7 @@ class Gate:
         Raises:
             LimitExceededError: there are too many already.
         """
-        whose = caller.identity.subject if caller.identity is not None else None
+        whose = caller.subject
         most = _MOST_LIVE if caller.identity is not None else _MOST_LIVE_IN_ALL
         if self._live.get(whose, 0) >= most or sum(self._live.values()) >= _MOST_LIVE_IN_ALL:
             raise LimitExceededError("too many pages are kept up to date; close one of them")

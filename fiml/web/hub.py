@@ -15,6 +15,7 @@ from fiml.errors import InvalidArgumentError, SessionAnalyticsError
 from fiml.identity.failures import explained
 from fiml.web.changes import ChangeWatch
 from fiml.web.filters import Subject
+from fiml.web.turns import Turns
 from fiml.web.views import View
 
 __all__ = ["Failure", "Hub", "Subscription"]
@@ -44,10 +45,15 @@ class Failure:
 
 
 class Subscription:
-    """What one page has not been sent yet: the latest view alone. Older ones are dropped."""
+    """What one page has not been sent yet: the latest view alone. Older ones are dropped.
 
-    def __init__(self, as_of: datetime | None) -> None:
-        """Take the instant of what the page shows already."""
+    Attributes:
+        whose: who looks at it, as `Hub.subscribed` was told.
+    """
+
+    def __init__(self, as_of: datetime | None, whose: str | None = None) -> None:
+        """Take the instant of what the page shows already, and who looks at it."""
+        self.whose = whose
         self._as_of = as_of
         self._latest: View | Failure | None = None
         self._arrived = asyncio.Event()
@@ -80,6 +86,10 @@ class _Topic:
         self.latest: View | None = None
         self.task: asyncio.Task[None] | None = None
 
+    def callers(self) -> set[str | None]:
+        """Who they are."""
+        return {subscription.whose for subscription in self.subscriptions}
+
 
 class Hub:
     """Reads each subject that somebody looks at when it may have changed, and hands it to them."""
@@ -102,7 +112,7 @@ class Hub:
         self._watch = watch(self._changed)
         self._refresh_seconds = refresh_seconds
         self._topics: dict[Subject, _Topic] = {}
-        self._reading = asyncio.Semaphore(_READS_AT_ONCE)
+        self._turns = Turns(_READS_AT_ONCE)
 
     @property
     def subscribers(self) -> int:
@@ -119,15 +129,18 @@ class Hub:
                     topic.task.cancel()
 
     @contextmanager
-    def subscribed(self, subject: Subject, as_of: datetime | None) -> Iterator[Subscription]:
+    def subscribed(
+        self, subject: Subject, as_of: datetime | None, whose: str | None = None
+    ) -> Iterator[Subscription]:
         """Hand over views of a subject for as long as this lasts.
 
         Args:
             subject: what of.
             as_of: the instant of the view that the page has; where nothing changed since, the first
                 one comes with the next change. None for a page that has none.
+            whose: the identity that looks at it: identities take turns. None for nobody's.
         """
-        subscription = Subscription(as_of)
+        subscription = Subscription(as_of, whose)
         topic = self._topics.setdefault(subject, _Topic())
         topic.subscriptions.add(subscription)
         if topic.latest is not None and not self._watch.has_changed_since(topic.latest.as_of):
@@ -160,7 +173,7 @@ class Hub:
                 pass
             # Before it is read: what changes meanwhile is read after it.
             topic.is_stale.clear()
-            async with self._reading:
+            async with self._turns.turn(topic.callers):
                 began = monotonic()
                 found = await self._found(subject)
                 took = monotonic() - began

@@ -95,7 +95,7 @@ async def _serve(websocket: WebSocket, service: Service, face: _Face, send_secon
                     if face.has_names:
                         # What the main chart of a page would be of is not among the figures.
                         subject = replace(subject, has_names=True, name=None)
-                with service.hub.subscribed(subject, as_of) as subscription:
+                with service.hub.subscribed(subject, as_of, caller.subject) as subscription:
                     await _keep_sending(
                         websocket,
                         service,

@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from time import monotonic
@@ -313,6 +313,29 @@ async def test_views_of_one_subject_are_read_once_for_everybody(settings: Settin
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await reader.close()
+
+
+async def test_one_view_does_not_wait_for_the_many_of_somebody_else(settings: Settings) -> None:
+    reader = LazyReader(settings)
+    views = Views(reader)
+    order: list[str | None] = []
+    of_whom: dict[Subject, str] = {}
+
+    async def noted(subject: Subject) -> View:
+        order.append(of_whom[subject])
+        return await views.read(subject)
+
+    hub = Hub(noted, lambda on_change: ChangeWatch(settings, on_change))
+    with ExitStack() as open_views:
+        for days in range(1, 22):
+            subject = Filters.of([("days", str(days))]).subject
+            of_whom[subject] = "modest" if days == 21 else "greedy"
+            last = open_views.enter_context(hub.subscribed(subject, None, of_whom[subject]))
+        async with asyncio.timeout(PATIENCE):
+            assert isinstance(await last.next(), View)
+    await reader.close()
+    # The first two had begun before anybody else was there.
+    assert order[:3] == ["greedy", "greedy", "modest"]
 
 
 @pytest.mark.parametrize("is_told", [True, False], ids=["with a notification", "without"])
