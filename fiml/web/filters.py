@@ -110,7 +110,7 @@ class Filters:
         if "through" in given:
             if until is not None:
                 raise InvalidArgumentError("until and through are both there; expected one of them")
-            until = _day_after(given["through"])
+            until = _day_after(given["through"], given.get("since", ""))
         return cls(
             given=given,
             subject=Subject(
@@ -168,13 +168,26 @@ def _query(parameters: dict[str, str | int | None]) -> str:
     return "/?" + urlencode(kept, quote_via=quote, safe=":/") if kept else "/"
 
 
-def _day_after(through: str) -> str:
-    try:
-        return (date.fromisoformat(through) + _DAY).isoformat()
-    except (ValueError, OverflowError):
+def _day_after(through: str, since: str) -> str:
+    last = _date(through)
+    if last is None or last == date.max:
         raise InvalidArgumentError(
             f"through is {shown(through)}; expected a date, such as 2026-03-29"
-        ) from None
+        )
+    first = _date(since)
+    # The form sends two dates; the library, which knows the day after, would name that.
+    if first is not None and first > last:
+        raise InvalidArgumentError(
+            f"since is {first} and through is {last}; expected since to be no later"
+        )
+    return (last + _DAY).isoformat()
+
+
+def _date(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def _figure(key: str) -> tuple[Figure, Name | None]:
