@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from campaigns import archivers, builds, readers, reconciliation, servers, soak
+from campaigns import (
+    archivers,
+    builds,
+    histories,
+    malformed,
+    readers,
+    reconciliation,
+    servers,
+    soak,
+)
 
 __all__ = ["CAMPAIGNS"]
 
@@ -18,6 +27,8 @@ CAMPAIGNS = {
         servers.BACKENDS_TERMINATED,
         servers.DISK_FULL,
         readers.CONCURRENT,
+        histories.RANDOM,
+        malformed.ROWS,
         reconciliation.SEEDED,
         reconciliation.CLEAN,
         soak.SOAK,

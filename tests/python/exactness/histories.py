@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from exactness.world import WRITERS, Metrics, Session, World
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from fiml.sessions.periods import Grain, Window
 
 Step = Callable[[World], object]
+
+COMMON = settings(
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    database=None,
+    print_blob=True,
+)
 
 # Midnight of a fixed day: reads take their `as_of` near it, writes theirs around it.
 NOON = datetime(2026, 3, 29, 12, tzinfo=UTC)
@@ -300,3 +309,14 @@ STEPS = st.builds(
         max_size=40,
     ),
 )
+
+
+def play(world: World, steps: Sequence[Step]) -> None:
+    """Play a history from its first row, then compare reader, marts and a rebuild from scratch."""
+    world.clear()
+    for step in steps:
+        step(world)
+    for days in (1, 90):
+        world.check(days=days, as_of=NOON)
+    world.check_incremental_equals_scratch()
+    world.check(days=3650)

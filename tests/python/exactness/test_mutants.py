@@ -19,8 +19,7 @@ from exactness import test_directed_cases as directed
 from exactness import test_open_sessions as open_sessions
 from exactness import test_series as series_cases
 from exactness import test_serving_cases as serving_cases
-from exactness.histories import MICROSECOND, NOON, STEPS
-from exactness.test_random_histories import play
+from exactness.histories import MICROSECOND, NOON, STEPS, play
 from exactness.world import World
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from spreading import spread

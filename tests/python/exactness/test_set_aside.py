@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from exactness.test_random_histories import COMMON
+from exactness.histories import COMMON
 from exactness.world import World
 from hypothesis import given, settings
 from hypothesis import strategies as st
