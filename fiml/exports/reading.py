@@ -85,15 +85,21 @@ async def read_figures(
 
 
 async def read_periods(
-    connection: Connection, subject: Subject, grain: Grain, cache: ServingCache | None = None
+    connection: Connection,
+    subject: Subject,
+    grain: Grain,
+    cache: ServingCache | None = None,
+    *,
+    has_names: bool = True,
 ) -> dict[str, Any]:
-    """The documented time series."""
+    """The documented time series, or its single figures."""
     return await read_series(
         connection,
         window=subject.window,
         grain=grain,
         zone=subject.zone,
         cache=cache,
+        has_names=has_names,
         **subject.filters,
     )
 
@@ -147,7 +153,7 @@ async def _read_report(
     since, until = subject.window.bounds(await _now(connection))
     of_grain = fitting_grain(until - since) if grain is None else grain
     figures = await read_figures(connection, subject, cache)
-    series = await read_periods(connection, subject, of_grain, cache)
+    series = await read_periods(connection, subject, of_grain, cache, has_names=False)
     earlier = since - (until - since)
     window = Window(None, earlier, since)
     before = await read_window_stats(
@@ -159,7 +165,8 @@ async def _read_report(
     if since == until or not is_whole:
         return Report(figures, series)
     then = replace(subject, days=None, window=window)
-    return Report(figures, series, before, await read_periods(connection, then, of_grain, cache))
+    series_before = await read_periods(connection, then, of_grain, cache, has_names=False)
+    return Report(figures, series, before, series_before)
 
 
 async def _rows(connection: Connection, subject: Subject) -> AsyncGenerator[Rows, None]:

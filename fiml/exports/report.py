@@ -79,7 +79,8 @@ class Report:
 
     Attributes:
         figures: as `SessionAnalytics.get_session_stats`.
-        series: as `SessionAnalytics.get_session_timeseries`, of the same window.
+        series: as `SessionAnalytics.get_session_timeseries`, of the same window, but of each period
+            the single figures alone: a report names what is frequent in all of the window.
         before: the figures of the window of the same length that ends where this one begins; None
             where some of its rows were dropped by retention, where there was no session yet when it
             began, or where it has no length.

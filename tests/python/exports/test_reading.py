@@ -81,7 +81,10 @@ async def test_a_report_says_what_the_api_says(
     ):
         assert figures == await analytics.get_session_stats(**bounds)
         found = await analytics.get_session_timeseries(**bounds, grain=grain)
-        assert series["periods"] == found["periods"]
+        assert series["periods"] == [
+            {key: value for key, value in period.items() if not isinstance(value, list | dict)}
+            for period in found["periods"]
+        ]
         assert sum(period["total_sessions"] for period in found["periods"]) > 0
 
 
