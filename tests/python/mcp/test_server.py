@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import jsonschema
 import psycopg
 import pytest
+from identity.mcp_calls import MODES, refusal, text_of
 from mcp import Client, StdioServerParameters
-from mcp_types import CallToolResult
 from psycopg import sql
 
 from fiml.database import Database
@@ -32,17 +32,10 @@ from fiml.settings import Settings
 pytestmark = pytest.mark.anyio
 
 COMMAND = str(Path(sys.executable).with_name("session-analytics"))
-MODES = pytest.mark.parametrize("mode", ["auto", "legacy"])
 
 
 def in_memory(conninfo: str, mode: str = "auto") -> Client:
     return Client(build_server(Settings(conninfo=conninfo, timeout_seconds=10)), mode=mode)
-
-
-def text_of(result: CallToolResult) -> str:
-    (content,) = result.content
-    assert content.type == "text"
-    return content.text
 
 
 async def call(client: Client, **arguments: object) -> dict[str, Any]:
@@ -51,13 +44,6 @@ async def call(client: Client, **arguments: object) -> dict[str, Any]:
     assert result.structured_content is not None
     assert json.loads(text_of(result)) == result.structured_content
     return result.structured_content
-
-
-async def refusal(client: Client, **arguments: object) -> str:
-    result = await client.call_tool(TOOL_NAME, arguments)
-    assert result.is_error
-    assert result.structured_content is None
-    return text_of(result)
 
 
 @MODES

@@ -1,4 +1,4 @@
-"""Rows to read, and the shape of an answer."""
+"""Rows to read, a value to look up, and the shape of an answer."""
 
 from typing import Any
 
@@ -20,6 +20,11 @@ META_KEYS = [
     "source_rows",
     "set_aside_values",
 ]
+
+
+def value(database: Connection, statement: str, *parameters: object) -> Any:
+    row = database.execute(statement, parameters).fetchone()
+    return None if row is None else row[0]
 
 
 def kinds(answer: Any) -> Any:
