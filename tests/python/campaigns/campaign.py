@@ -130,8 +130,7 @@ class Progress:
             try:
                 self._add(play_round(campaign, ground, self.seed, number))
             except Exception as failure:  # noqa: BLE001 - whatever it is, the round has failed
-                what = traceback.format_exception_only(failure)[0].strip().splitlines()[0]
-                violation = {"round": number, "what": what[:_LONGEST]}
+                violation = {"round": number, "what": _told(failure)[:_LONGEST]}
                 self.violations.append(violation)
             self.played += 1
             self.seconds += monotonic() - began
@@ -139,3 +138,12 @@ class Progress:
             self.write(path)
             if violation is not None:
                 yield violation
+
+
+def _told(failure: Exception) -> str:
+    what = traceback.format_exception_only(failure)[0].strip().splitlines()[0]
+    if str(failure):
+        return what
+    # An assertion that says nothing: which one it is.
+    place = traceback.extract_tb(failure.__traceback__)[-1]
+    return f"{what}, {Path(place.filename).name}:{place.lineno}: {place.line}"

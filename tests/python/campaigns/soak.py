@@ -8,6 +8,7 @@ measured.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -16,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryFile
 from time import monotonic, sleep
 from typing import Any, LiteralString, Self
 
@@ -172,11 +174,12 @@ class _Reader:
     """A process that reads, and is measured."""
 
     def __init__(self) -> None:
+        self._complaints = TemporaryFile()  # noqa: SIM115 - `end` closes it
         self._process = subprocess.Popen(
             [sys.executable, "-c", _READER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._complaints,
             text=True,
         )
 
@@ -192,7 +195,11 @@ class _Reader:
         yield
         self._tell("rest")
         assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "rests\n"
+        assert self._process.stdout.readline() == "rests\n", f"it gave up: {self._last_complaint()}"
+
+    def _last_complaint(self) -> str:
+        self._complaints.seek(0)
+        return self._complaints.read().decode(errors="replace").strip().rpartition("\n")[2]
 
     def megabytes(self) -> int:
         return _megabytes(self._process)
@@ -200,6 +207,7 @@ class _Reader:
     def end(self) -> None:
         self._process.kill()
         self._process.communicate()
+        self._complaints.close()
 
 
 class _Folder:
@@ -247,7 +255,8 @@ class _Folder:
         assert self._process.poll() is None, "the process that folds gave up"
         self._process.terminate()
         self._process.communicate(timeout=30)
-        assert self._process.returncode == 0
+        # One that was killed a moment ago is still starting, and knows no signal yet.
+        assert self._process.returncode in {0, -signal.SIGTERM}, self._process.returncode
 
 
 def _megabytes(process: subprocess.Popen[Any]) -> int:
