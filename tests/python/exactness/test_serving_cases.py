@@ -14,7 +14,8 @@ from exactness.histories import METRICS, MICROSECOND, NOON
 from exactness.oracle import assert_same, expected_stats, read_source
 from exactness.test_directed_cases import MIDNIGHT, add, archived, metrics, session
 from exactness.test_random_histories import COMMON
-from exactness.world import Metrics, World, heavy_users, of_scopes
+from exactness.world import Metrics, World
+from exactness.world.totals import heavy_users, of_scopes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import sql
