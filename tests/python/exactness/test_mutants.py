@@ -15,11 +15,17 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from exactness import test_directed_cases as directed
-from exactness import test_open_sessions as open_sessions
-from exactness import test_series as series_cases
+from exactness import (
+    test_builds,
+    test_changes,
+    test_figures,
+    test_open_sessions,
+    test_series,
+    test_windows,
+)
 from exactness import test_serving_cases as serving_cases
-from exactness.histories import MICROSECOND, NOON, STEPS
+from exactness.histories import STEPS
+from exactness.moments import MICROSECOND, NOON
 from exactness.test_random_histories import play
 from exactness.world import World
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -321,36 +327,36 @@ INCARNATION = [
 def directed_cases(world: World) -> None:
     """The directed cases that need nothing but a world."""
     for case in (
-        directed.test_rows_around_every_midnight_of_a_window_are_counted_once,
-        directed.test_rows_dated_in_the_future_are_outside_also_when_a_mart_holds_them,
-        directed.test_rows_dated_in_the_future_are_outside_also_while_no_mart_holds_them,
-        directed.test_an_archival_that_is_moved_or_taken_back_leaves_no_trace,
-        directed.test_rows_that_look_the_same_are_corrected_one_by_one,
-        directed.test_a_row_of_a_transaction_older_than_the_build_is_not_lost,
-        directed.test_an_older_window_that_comes_late_folds_nothing_twice,
-        directed.test_pruning_keeps_what_one_mart_still_needs,
-        directed.test_a_rebuild_ends_at_its_window_while_writers_go_on,
-        directed.test_tags_are_those_of_the_recording_whatever_becomes_of_the_session,
-        directed.test_a_key_whose_count_falls_to_zero_vanishes_from_mart_and_answer,
-        directed.test_ties_of_the_top_ten_are_ordered_by_bytes,
-        directed.test_times_that_are_not_finite_are_in_no_window_and_stop_nothing,
-        directed.test_an_active_session_is_open_and_expires_after_the_instant_of_the_read,
-        open_sessions.test_an_opening_is_no_figure_of_a_day,
-        open_sessions.test_many_are_paired_one_by_one_in_one_statement,
+        test_windows.test_rows_around_every_midnight_of_a_window_are_counted_once,
+        test_windows.test_rows_dated_in_the_future_are_outside_also_when_a_mart_holds_them,
+        test_windows.test_rows_dated_in_the_future_are_outside_also_while_no_mart_holds_them,
+        test_changes.test_an_archival_that_is_moved_or_taken_back_leaves_no_trace,
+        test_changes.test_rows_that_look_the_same_are_corrected_one_by_one,
+        test_builds.test_a_row_of_a_transaction_older_than_the_build_is_not_lost,
+        test_builds.test_an_older_window_that_comes_late_folds_nothing_twice,
+        test_builds.test_pruning_keeps_what_one_mart_still_needs,
+        test_builds.test_a_rebuild_ends_at_its_window_while_writers_go_on,
+        test_changes.test_tags_are_those_of_the_recording_whatever_becomes_of_the_session,
+        test_changes.test_a_key_whose_count_falls_to_zero_vanishes_from_mart_and_answer,
+        test_figures.test_ties_of_the_top_ten_are_ordered_by_bytes,
+        test_windows.test_times_that_are_not_finite_are_in_no_window_and_stop_nothing,
+        test_figures.test_an_active_session_is_open_and_expires_after_the_instant_of_the_read,
+        test_open_sessions.test_an_opening_is_no_figure_of_a_day,
+        test_open_sessions.test_many_are_paired_one_by_one_in_one_statement,
     ):
         world.clear()
         case(world)
     world.clear()
-    open_sessions.test_each_change_of_a_session_writes_what_it_changes(
-        world, open_sessions.OPEN, open_sessions.CLOSED, [open_sessions.CEASED]
+    test_open_sessions.test_each_change_of_a_session_writes_what_it_changes(
+        world, test_open_sessions.OPEN, test_open_sessions.CLOSED, [test_open_sessions.CEASED]
     )
     for is_built in (False, True):
         world.clear()
-        directed.test_names_and_counts_out_of_range_are_set_aside(world, is_built)
+        test_figures.test_names_and_counts_out_of_range_are_set_aside(world, is_built)
     for offset in (timedelta(days=-1), timedelta(0), -MICROSECOND):
         for is_built in (False, True):
             world.clear()
-            directed.test_a_window_begins_inclusive_and_ends_exclusive_to_the_microsecond(
+            test_windows.test_a_window_begins_inclusive_and_ends_exclusive_to_the_microsecond(
                 world, NOON, offset, offset != timedelta(0), is_built
             )
 
@@ -358,7 +364,7 @@ def directed_cases(world: World) -> None:
 def cases_of_the_serving_layer(world: World) -> None:
     """Its directed cases that need nothing but a world, from the shortest to the longest."""
     for case in (
-        open_sessions.test_an_opening_is_no_figure_of_a_day,
+        test_open_sessions.test_an_opening_is_no_figure_of_a_day,
         serving_cases.test_what_opens_ends_and_closes_is_active_for_the_instant_that_is_asked_for,
         serving_cases.test_a_layer_without_a_watermark_leaves_the_answer_to_the_marts,
         serving_cases.test_a_window_inside_of_the_newest_bucket_is_its_rows_alone,
@@ -402,24 +408,24 @@ def cases_of_the_serving_layer(world: World) -> None:
 
 def cases_of_time_series(world: World) -> None:
     """The directed cases of periods."""
-    for zone in (series_cases.UTC_ZONE, series_cases.ATHENS):
+    for zone in (test_series.UTC_ZONE, test_series.ATHENS):
         for built in ("before", "after"):
             world.clear()
-            series_cases.test_rows_around_every_boundary_are_counted_once(world, zone, built)
+            test_series.test_rows_around_every_boundary_are_counted_once(world, zone, built)
     for is_built in (False, True):
         world.clear()
-        series_cases.test_a_late_row_and_one_that_is_corrected_move_between_periods(world, is_built)
+        test_series.test_a_late_row_and_one_that_is_corrected_move_between_periods(world, is_built)
     for case in (
-        series_cases.test_names_are_told_for_each_period,
-        series_cases.test_only_the_open_period_knows_who_is_active,
-        series_cases.test_a_heavy_user_s_periods_are_those_of_the_layer,
-        series_cases.test_several_boundaries_inside_of_one_bucket,
-        series_cases.test_windows_before_the_first_row_and_of_no_length,
+        test_series.test_names_are_told_for_each_period,
+        test_series.test_only_the_open_period_knows_who_is_active,
+        test_series.test_a_heavy_user_s_periods_are_those_of_the_layer,
+        test_series.test_several_boundaries_inside_of_one_bucket,
+        test_series.test_windows_before_the_first_row_and_of_no_length,
     ):
         world.clear()
         case(world)
     world.clear()
-    series_cases.test_whole_days_stay_when_their_rows_go(world, Grain.DAY)
+    test_series.test_whole_days_stay_when_their_rows_go(world, Grain.DAY)
 
 
 def reset_database(world: World) -> None:

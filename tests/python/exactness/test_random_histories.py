@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 import pytest
-from exactness.histories import NOON, STEPS, Step
+from exactness.histories import STEPS, Step
+from exactness.moments import NOON
 from exactness.world import World
 from hypothesis import HealthCheck, Phase, given, settings
 

@@ -10,9 +10,10 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from exactness.histories import METRICS, MICROSECOND, NOON
+from exactness.examples import add, archived, metrics, session
+from exactness.histories import METRICS
+from exactness.moments import DAY, HOUR, MICROSECOND, MIDNIGHT, NOON
 from exactness.oracle import assert_same, expected_stats, read_source
-from exactness.test_directed_cases import MIDNIGHT, add, archived, metrics, session
 from exactness.test_random_histories import COMMON
 from exactness.world import Metrics, World
 from exactness.world.totals import heavy_users, of_scopes
@@ -23,8 +24,6 @@ from psycopg import sql
 from fiml.sessions.serving import ServingCache
 from fiml.warehouse.fold import fold_mart, fold_statements
 
-HOUR = timedelta(hours=1)
-DAY = timedelta(days=1)
 SPAN = timedelta(days=8)
 ORIGIN = datetime(2000, 1, 1, tzinfo=UTC)
 # The beginning of a span, a few days before noon.
