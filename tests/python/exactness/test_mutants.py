@@ -23,9 +23,19 @@ from exactness import (
     test_series,
     test_windows,
 )
-from exactness import test_serving_cases as serving_cases
 from exactness.histories import STEPS
 from exactness.moments import MICROSECOND, NOON
+from exactness.serving import (
+    test_active,
+    test_caches,
+    test_damaged_layer,
+    test_folds,
+    test_heavy_users,
+    test_layouts,
+    test_names,
+    test_times,
+    test_values,
+)
 from exactness.test_random_histories import play
 from exactness.world import World
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -365,45 +375,43 @@ def cases_of_the_serving_layer(world: World) -> None:
     """Its directed cases that need nothing but a world, from the shortest to the longest."""
     for case in (
         test_open_sessions.test_an_opening_is_no_figure_of_a_day,
-        serving_cases.test_what_opens_ends_and_closes_is_active_for_the_instant_that_is_asked_for,
-        serving_cases.test_a_layer_without_a_watermark_leaves_the_answer_to_the_marts,
-        serving_cases.test_a_window_inside_of_the_newest_bucket_is_its_rows_alone,
-        serving_cases.test_a_user_becomes_heavy_is_erased_and_comes_back,
-        serving_cases.test_a_user_s_rows_that_move_to_another_user_or_time_move_in_both_totals,
-        serving_cases.test_who_becomes_heavy_while_writers_go_on_has_what_the_window_saw,
-        serving_cases.test_a_new_name_that_is_at_once_the_most_frequent_is_found_unseen_and_folded,
-        serving_cases.test_a_late_row_before_the_first_or_in_a_span_of_its_own_is_folded,
-        serving_cases.test_a_rebuild_in_ranges_ends_at_its_window_though_rows_move_between_them,
-        serving_cases.test_what_a_reader_keeps_never_outlives_a_change,
-        serving_cases.test_the_tenth_name_is_right_where_the_leaders_change_by_one,
-        serving_cases.test_weeks_without_a_row_before_between_and_after_are_weeks_of_zeros,
+        test_active.test_what_opens_ends_and_closes_is_active_for_the_instant_that_is_asked_for,
+        test_damaged_layer.test_a_layer_without_a_watermark_leaves_the_answer_to_the_marts,
+        test_times.test_a_window_inside_of_the_newest_bucket_is_its_rows_alone,
+        test_heavy_users.test_a_user_becomes_heavy_is_erased_and_comes_back,
+        test_heavy_users.test_a_user_s_rows_that_move_to_another_user_or_time_move_in_both_totals,
+        test_heavy_users.test_who_becomes_heavy_while_writers_go_on_has_what_the_window_saw,
+        test_names.test_a_new_name_that_is_at_once_the_most_frequent_is_found_unseen_and_folded,
+        test_times.test_a_late_row_before_the_first_or_in_a_span_of_its_own_is_folded,
+        test_folds.test_a_rebuild_in_ranges_ends_at_its_window_though_rows_move_between_them,
+        test_caches.test_what_a_reader_keeps_never_outlives_a_change,
+        test_names.test_the_tenth_name_is_right_where_the_leaders_change_by_one,
+        test_times.test_weeks_without_a_row_before_between_and_after_are_weeks_of_zeros,
     ):
         world.clear()
         reset_database(world)
         case(world)
     for is_heavy in (False, True):
         world.clear()
-        serving_cases.test_names_that_vanish_with_an_erased_user_are_told_no_more(world, is_heavy)
+        test_names.test_names_that_vanish_with_an_erased_user_are_told_no_more(world, is_heavy)
     for is_known in (True, False):
         world.clear()
-        serving_cases.test_of_hundreds_of_names_that_are_equally_frequent_the_first_by_bytes_are_told(
+        test_names.test_of_hundreds_of_names_that_are_equally_frequent_the_first_by_bytes_are_told(
             world, is_known
         )
-    for boundary in serving_cases.BOUNDARIES:
-        serving_cases.test_rows_and_windows_meet_to_the_microsecond_where_levels_meet(
-            world, boundary
-        )
+    for boundary in test_times.BOUNDARIES:
+        test_times.test_rows_and_windows_meet_to_the_microsecond_where_levels_meet(world, boundary)
     for dirty in ("an over-long name", "a count that is too large"):
         world.clear()
-        serving_cases.test_whatever_json_holds_it_counts_the_same_unseen_at_the_edge_and_folded(
+        test_values.test_whatever_json_holds_it_counts_the_same_unseen_at_the_edge_and_folded(
             world, dirty
         )
-    serving_cases.test_another_layout_says_the_same_before_and_behind_the_horizon(
-        world, serving_cases.WIDTHS[0]
+    test_layouts.test_another_layout_says_the_same_before_and_behind_the_horizon(
+        world, test_layouts.WIDTHS[0]
     )
     # It lets rows be merged early, as the random histories that follow will.
     world.clear()
-    serving_cases.test_counts_too_large_for_one_entry_are_exact_at_every_level(world)
+    test_values.test_counts_too_large_for_one_entry_are_exact_at_every_level(world)
 
 
 def cases_of_time_series(world: World) -> None:
@@ -521,7 +529,7 @@ def _mutate_module(mutant: Mutant, world: World, monkeypatch: pytest.MonkeyPatch
     original, mutated = dict(vars(module)), dict(vars(module))
     exec(compile(source.replace(mutant.old, mutant.new), module.__file__ or "", "exec"), mutated)  # noqa: S102
     # Whoever imported something by name has the mutant's.
-    for user in (reading, windows, serving, serving_cases):
+    for user in (reading, windows, serving, test_caches):
         for name in set(vars(user)) & set(module.__all__):
             if vars(user)[name] is original[name]:
                 monkeypatch.setattr(user, name, mutated[name])
@@ -565,7 +573,7 @@ def test_a_cache_that_mistakes_a_copy_for_the_database_is_found(
     mutated: World, migrated_database: str, make_database: Callable[..., str]
 ) -> None:
     with pytest.raises(AssertionError):
-        serving_cases.test_a_cache_that_meets_a_copy_of_the_same_files_learns_its_keys_anew(
+        test_caches.test_a_cache_that_meets_a_copy_of_the_same_files_learns_its_keys_anew(
             migrated_database, make_database, mutated
         )
 
