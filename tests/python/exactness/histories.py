@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from exactness.moments import MICROSECOND, NOON
 from exactness.world import WRITERS, Metrics, Session, World
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -22,10 +23,6 @@ COMMON = settings(
     database=None,
     print_blob=True,
 )
-
-# Midnight of a fixed day: reads take their `as_of` near it, writes theirs around it.
-NOON = datetime(2026, 3, 29, 12, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 
 SESSIONS = st.integers(1, 14).map(lambda number: UUID(int=number))
 USERS = st.sampled_from([None, "ann", "bob", "ΑΓΓΕΛΟΣ", "O'Brien"])

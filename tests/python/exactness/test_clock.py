@@ -10,15 +10,13 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from exactness.histories import MICROSECOND, NOON
-from exactness.test_directed_cases import MIDNIGHT, add, archived, metrics
+from exactness.examples import add, archived, metrics
+from exactness.moments import DAY, HOUR, MICROSECOND, MIDNIGHT, NOON
 from exactness.world import World
 from warehouse.application import one
 
 from fiml.settings import Settings
 from fiml.warehouse.project import Mart, compiled
-
-DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 CLOCK = re.compile(
     r"\b(?:now|clock_timestamp|transaction_timestamp|statement_timestamp|timeofday)\s*\(|"

@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from exactness.histories import MICROSECOND, NOON
-from exactness.test_directed_cases import archived, session
+from exactness.examples import archived, session
+from exactness.moments import MICROSECOND, NOON
 from exactness.world import Session, World
 
 Row = tuple[int, int, str, str | None, str]

@@ -6,15 +6,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from exactness.histories import MICROSECOND, NOON
-from exactness.test_directed_cases import MIDNIGHT, add, archived, metrics, session
+from exactness.examples import add, archived, metrics, session
+from exactness.moments import DAY, HOUR, MICROSECOND, MIDNIGHT, NOON
 from exactness.world import World
 
 from fiml.sessions.periods import Grain, Window
 from fiml.sessions.questions import Name, NameKind
 
-HOUR = timedelta(hours=1)
-DAY = timedelta(days=1)
 ATHENS, UTC_ZONE = ZoneInfo("Europe/Athens"), ZoneInfo("UTC")
 
 

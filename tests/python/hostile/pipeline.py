@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Any
 
 import psycopg
-from exactness.histories import NOON
+from exactness.moments import NOON
 from exactness.oracle import counts_in, names_in, read_source, shallow
 from exactness.world import World
 from hostile.rows import METRICS, USERS, Row, good_rows

@@ -14,7 +14,7 @@ from random import Random
 from typing import Final
 from uuid import UUID
 
-from exactness.histories import NOON
+from exactness.moments import NOON
 from hostile.strings import hostile_strings
 
 __all__ = ["USERS", "Row", "good_rows", "malformed_rows"]

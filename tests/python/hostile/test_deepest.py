@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from exactness.histories import NOON
+from exactness.moments import NOON
 from exactness.world import World
 
 from fiml.errors import DatabaseError
