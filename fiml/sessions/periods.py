@@ -61,9 +61,8 @@ class Window:
         Raises:
             InvalidArgumentError: it is longer than 3650 days.
         """
-        end = as_of if self.until is None else self.until
+        end = as_of if self.until is None else min(self.until, as_of)
         begin = end - self.length if self.since is None and self.length is not None else self.since
-        end = min(end, as_of)
         begin = end if begin is None else min(begin, end)
         if end - begin > _LONGEST:
             raise InvalidArgumentError(
@@ -147,7 +146,8 @@ def _start_of(day: date, zone: ZoneInfo) -> datetime:
 def _hours(since: datetime, zone: ZoneInfo) -> Iterator[datetime]:
     start = since - _past_full_hour(since, zone)
     if _offset(start, zone) != _offset(since, zone):
-        start = _transition(start, since, zone)
+        # At the latest it is `since` itself.
+        start = _transition(start, since + _MICROSECOND, zone)
     while True:
         yield start
         end = start + _HOUR - _past_full_hour(start, zone)

@@ -22,6 +22,8 @@ _TRIGGERS: Final = (
     "analytics_log_delete",
     "analytics_refuse_truncate",
 )
+# Of one table; without it metrics that come without tags have none, instead of their session's.
+_OWN_TRIGGERS: Final = {"sessions": (), "session_metrics": ("analytics_fill_tags",)}
 
 
 async def triggers(connection: Connection, settings: Settings, _limits: Limits) -> list[Finding]:
@@ -43,7 +45,7 @@ async def triggers(connection: Connection, settings: Settings, _limits: Limits) 
         [settings.source_schema],
     )
     findings = []
-    for table in ("sessions", "session_metrics"):
+    for table, own in _OWN_TRIGGERS.items():
         named = f"{settings.source_schema}.{table}"
         states = {row.name: row.state for row in rows if row.table_name == table}
         if not states:
@@ -58,9 +60,10 @@ async def triggers(connection: Connection, settings: Settings, _limits: Limits) 
                 )
             )
             continue
-        missing = [name for name in _TRIGGERS if name not in states]
+        wanted = (*_TRIGGERS, *own)
+        missing = [name for name in wanted if name not in states]
         # O: as usual; A: always. D is disabled, R fires in replicas only.
-        silent = [name for name in _TRIGGERS if states.get(name, "O") not in {"O", "A", b"O", b"A"}]
+        silent = [name for name in wanted if states.get(name, "O") not in {"O", "A", b"O", b"A"}]
         if missing:
             findings.append(
                 Finding(

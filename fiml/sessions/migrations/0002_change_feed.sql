@@ -403,10 +403,9 @@ begin
         raise exception 'this user was erased and cannot be written again'
             using errcode = 'FA001', hint = 'analytics.forget_erasure(user_id) admits a user who came back.';
     end if;
-    -- An erasure, or a horizon, that is newer than the writer's snapshot cannot be seen in it. Meeting it is a
-    -- serialization failure, and the writer tries again.
+    -- An erasure that is newer than the writer's snapshot cannot be seen in it. Meeting it is a serialization
+    -- failure, and the writer tries again.
     if current_setting('transaction_isolation') <> 'read committed' then
-        perform from analytics.settings for share;
         insert into analytics.erased_users (user_hash)
         select distinct analytics.user_hash(candidate.user_id)
         from unnest(user_ids) as candidate (user_id)
@@ -418,6 +417,18 @@ begin
     perform analytics.assign_user_keys(user_ids);
 end
 $$;
+
+create function analytics.meet_horizon() returns void
+language plpgsql
+as $$
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform from analytics.settings for share;
+    end if;
+end
+$$;
+comment on function analytics.meet_horizon is
+'A horizon that is newer than the writer''s snapshot cannot be seen in it: meeting it is a serialization failure.';
 
 create function analytics.admit_new_user() returns trigger
 language plpgsql security definer set search_path from current
@@ -529,6 +540,7 @@ language plpgsql security definer set search_path from current
 as $$
 begin
     if tg_op = 'INSERT' then
+        perform analytics.meet_horizon();
         if exists (select from changed_rows where not analytics.is_admitted(changed_rows.user_id)) then
             perform analytics.admit_users((select array_agg(distinct changed_rows.user_id) from changed_rows));
         end if;
@@ -570,6 +582,7 @@ create function analytics.log_session_metrics_update() returns trigger
 language plpgsql security definer set search_path from current
 as $$
 begin
+    perform analytics.meet_horizon();
     insert into analytics.session_changes
     with old_facts as (
         select
@@ -618,6 +631,7 @@ language plpgsql security definer set search_path from current
 as $$
 begin
     if tg_op = 'INSERT' then
+        perform analytics.meet_horizon();
         if exists (select from changed_rows where not analytics.is_admitted(changed_rows.user_id)) then
             perform analytics.admit_users((select array_agg(distinct changed_rows.user_id) from changed_rows));
         end if;
@@ -717,6 +731,7 @@ begin
             else side.archived_at is distinct from side.archived_otherwise
         end;
     end if;
+    perform analytics.meet_horizon();
     if exists (select from new_rows where archived_at < (select analytics.horizon()) and is_archived) then
         insert into analytics.quarantine (fact, session_id, user_id, reason, source_row)
         select

@@ -208,6 +208,8 @@ begin
     -- beyond this memory, however large the source is.
     perform
         set_config('jit', 'off', true),
+        -- Days are UTC days, and have 24 hours, wherever the server is.
+        set_config('TimeZone', 'UTC', true),
         set_config('work_mem', '32MB', true),
         set_config('analytics.fold_mart', begin_fold.mart, true),
         set_config('analytics.fold_window', build_window.window_id::text, true),
@@ -240,6 +242,10 @@ begin
             folded_at = clock_timestamp(),
             fold_duration = clock_timestamp() - transaction_timestamp()
         where watermarks.mart = end_fold.mart;
+    end if;
+    -- Who was admitted has their history now: the next fold, which may have nothing to add, must not add it.
+    if end_fold.mart = 'session_totals' then
+        update serving.scopes set is_new = false where is_new;
     end if;
     perform set_config('analytics.fold_mart', '', true);
 end

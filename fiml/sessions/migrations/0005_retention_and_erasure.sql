@@ -51,10 +51,25 @@ create function analytics.finish_erasures() returns boolean
 language plpgsql security definer set search_path from current
 as $$
 declare
+    -- One that is committed meanwhile is for the next time; one of the same user waits.
+    finished bytea[] := (
+        select array_agg(waiting.user_hash)
+        from (
+            select erased_users.user_hash
+            from analytics.erased_users
+            where erased_users.finished_at is null
+            order by erased_users.user_hash
+            for update
+        ) as waiting
+    );
     held pg_snapshot;
 begin
-    if not exists (select from analytics.erased_users where erased_users.finished_at is null) then
+    if finished is null then
         return true;
+    end if;
+    -- Pruning deletes from the feed in another order. It comes back to this itself.
+    if not pg_try_advisory_xact_lock(hashtextextended('analytics.prune_changes', 0)) then
+        return false;
     end if;
     begin
         perform from analytics.watermarks order by watermarks.mart for update nowait;
@@ -80,7 +95,9 @@ begin
         return false;
     end if;
     delete from analytics.session_changes
-    where not exists (select from analytics.user_keys where user_keys.user_key = session_changes.user_key);
+    where
+        pg_visible_in_snapshot(session_changes.xid, held)
+        and not exists (select from analytics.user_keys where user_keys.user_key = session_changes.user_key);
     update serving.keys
     set kind = 'forgotten', name = keys.key_id::text
     where
@@ -92,7 +109,7 @@ begin
         and not exists (
             select from marts.daily_query_type_counts where daily_query_type_counts.query_type = keys.name
         );
-    update analytics.erased_users set finished_at = clock_timestamp() where erased_users.finished_at is null;
+    update analytics.erased_users set finished_at = clock_timestamp() where erased_users.user_hash = any(finished);
     return true;
 end
 $$;

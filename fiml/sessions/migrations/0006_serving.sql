@@ -286,7 +286,7 @@ begin
                 cross join lateral unnest(days.settled || days.added) as entry
                 where
                     days.scope_id = scope.scope_id and days.level = 'day'
-                    and days.starts_at >= span.starts_at and days.starts_at < span.starts_at + running_width
+                    and serving.start_of(days.starts_at, running_width) = span.starts_at
             );
         end loop;
         total.starts_at := 'infinity';
@@ -305,7 +305,6 @@ declare
     bounds record;
     erased integer[];
 begin
-    update serving.scopes set is_new = false where is_new;
     select array_agg(scopes.scope_id) into erased
     from serving.scopes
     where

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import psycopg
@@ -9,6 +10,7 @@ import pytest
 from exactness.examples import add, archived, metrics
 from exactness.moments import NOON
 from exactness.world import World
+from warehouse.application import wait_until
 
 
 def test_a_writer_with_an_old_snapshot_cannot_bring_an_erased_user_back(world: World) -> None:
@@ -65,3 +67,38 @@ def test_erasing_a_user_takes_the_rows_out_of_every_figure_and_keeps_late_writes
     world.write(0, "select analytics.forget_erasure('ann')")
     add(world, metrics(NOON - timedelta(days=2)))
     assert world.check(as_of=NOON)["total_sessions"] == 2
+
+
+def test_an_erasure_that_is_committed_while_others_are_finished_is_folded_first(
+    world: World,
+) -> None:
+    add(world, *(metrics(NOON - timedelta(days=2), user_id=user) for user in ("ann", "bob", "cy")))
+    world.build()
+    world.write(0, "select analytics.erase_user('ann')")
+    world.build()
+    with psycopg.connect(world.conninfo) as eraser, ThreadPoolExecutor(1) as thread:
+        # What finishes has looked at the feed, and waits before it deletes from it.
+        eraser.execute("lock table analytics.session_changes in share mode")
+        with psycopg.connect(world.conninfo, autocommit=True) as finisher:
+            finishing = thread.submit(finisher.execute, "select analytics.finish_erasures()")
+            wait_until(
+                world.oracle,
+                "exists (select from pg_locks where not granted "
+                f"and pid = {finisher.info.backend_pid})",
+            )
+            eraser.execute("select analytics.erase_user('bob')")
+            eraser.commit()
+            assert finishing.result().fetchone() == (True,)
+    receipt = dict(
+        world.oracle.execute("select place, remaining from analytics.erasure_receipt('bob')")
+    )
+    assert receipt["names of their own"] == 1
+    assert world.check(as_of=NOON)["total_sessions"] == 1
+    world.build()
+    assert world.check(as_of=NOON)["total_sessions"] == 1
+    assert world.builder.execute("select analytics.finish_erasures()").fetchone() == (True,)
+    assert not any(
+        remaining
+        for _, remaining in world.oracle.execute("select * from analytics.erasure_receipt('bob')")
+    )
+    world.check_incremental_equals_scratch()

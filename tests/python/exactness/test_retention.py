@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -171,3 +171,50 @@ class TestRetention:
     def totals(world: World, days: int, user_id: str | None = None) -> tuple[int, int]:
         found = world.read(days=days, user_id=user_id, as_of=NOON + timedelta(hours=4))
         return found["total_sessions"], found["archived_sessions"]
+
+
+@pytest.mark.parametrize("user_id", ["ann", None])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "insert into session_metrics (session_id, user_id, session_type, created_at, "
+        "duration_seconds) values (gen_random_uuid(), %(user)s, 'equity', %(late)s, 1)",
+        "update session_metrics set created_at = %(late)s where created_at > %(kept_from)s",
+        "insert into sessions (id, user_id, type, is_archived, archived_at) "
+        "values (gen_random_uuid(), %(user)s, 'equity', true, %(late)s)",
+        "update sessions set archived_at = %(late)s where is_archived",
+    ],
+)
+def test_a_writer_with_an_old_snapshot_writes_nothing_behind_a_horizon_it_cannot_see(
+    world: World, statement: str, user_id: str | None
+) -> None:
+    kept_from = NOON - timedelta(days=2)
+    add(world, metrics(NOON - timedelta(days=5)), metrics(NOON - timedelta(days=1), user_id=None))
+    world.insert_session(0, archived(NOON - timedelta(days=1), user_id))
+    world.build()
+    world.writers[1].execute("begin isolation level repeatable read")
+    world.writers[1].execute("select from sessions")
+    world.builder.execute("select analytics.apply_retention(%s)", [kept_from])
+    with pytest.raises(psycopg.errors.SerializationFailure):
+        world.writers[1].execute(
+            statement,
+            {"user": user_id, "late": NOON - timedelta(days=5), "kept_from": kept_from},
+        )
+    world.writers[1].rollback()
+    world.check_incremental_equals_scratch()
+
+
+def test_a_rebuild_keeps_what_is_behind_the_horizon_in_any_time_zone(world: World) -> None:
+    """Where a span of days, counted in local ones, would reach into the next."""
+    world.builder.execute("set timezone to 'Europe/Berlin'")
+    first, second = datetime(2025, 10, 20, 12, tzinfo=UTC), datetime(2025, 10, 28, 12, tzinfo=UTC)
+    add(world, metrics(first, assets=["first"]), metrics(second, assets=["second"]))
+    world.build()
+    world.builder.execute("select analytics.apply_retention(%s)", [NOON])
+    world.request_rebuild()
+    world.build()
+    # Days in which a running total of each span is the nearest.
+    for days in range(130, 180):
+        question = {"as_of": NOON, "days": days}
+        found = world.read(**question, path="serving")
+        assert found == world.read(**question, path="marts")

@@ -134,11 +134,17 @@ def test_a_trigger_that_does_not_fire_is_told_with_the_statement_that_mends_it(
     assert "triggers" in findings_of(settings)
 
 
-def test_a_trigger_that_is_gone_is_told(settings: Settings, source: Connection) -> None:
-    source.execute("drop trigger analytics_log_update on sessions")
+@pytest.mark.parametrize(
+    ("table", "trigger"),
+    [("sessions", "analytics_log_update"), ("session_metrics", "analytics_fill_tags")],
+)
+def test_a_trigger_that_is_gone_is_told(
+    settings: Settings, source: Connection, table: str, trigger: str
+) -> None:
+    source.execute(f"drop trigger {trigger} on {table}".encode())
     finding = findings_of(settings)["triggers.missing"]
     assert finding.severity is Severity.ERROR
-    assert "public.sessions lacks analytics_log_update" in finding.detail
+    assert f"public.{table} lacks {trigger}" in finding.detail
 
 
 def test_a_trigger_that_always_fires_is_well(settings: Settings, source: Connection) -> None:

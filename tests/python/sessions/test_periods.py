@@ -62,6 +62,9 @@ def test_a_date_that_a_zone_left_out_is_no_period() -> None:
         # Put back by half an hour at 2: from 1:30 on it is one o'clock for a second time.
         ("2026-04-04T14:00", "2026-04-04T16:30", "Australia/Lord_Howe", [60, 30, 60]),
         ("2026-10-03T14:30", "2026-10-03T17:00", "Australia/Lord_Howe", [60, 30, 60]),
+        # From the very moment on.
+        ("2026-10-03T15:30", "2026-10-03T17:00", "Australia/Lord_Howe", [30, 60]),
+        ("2026-04-04T15:00", "2026-04-04T16:30", "Australia/Lord_Howe", [30, 60]),
         ("2026-03-01T00:15", "2026-03-01T02:15", "Asia/Kathmandu", [60, 60]),
     ],
 )
@@ -169,6 +172,8 @@ def test_a_window_is_resolved_against_the_present() -> None:
     assert Window(DAY, until=now - HOUR).bounds(now) == (now - HOUR - DAY, now - HOUR)
     assert Window(None, now - HOUR).bounds(now) == (now - HOUR, now)
     assert Window(None, now - HOUR, now + HOUR).bounds(now) == (now - HOUR, now)
+    # What is ahead is no part of its length.
+    assert Window(DAY, until=now + 3 * DAY).bounds(now) == (now - DAY, now)
     # Ahead, there is nothing.
     assert Window(None, now + HOUR, now + DAY).bounds(now) == (now, now)
     with pytest.raises(InvalidArgumentError, match="at most 3650"):

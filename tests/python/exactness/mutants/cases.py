@@ -81,6 +81,7 @@ def cases_of_the_serving_layer(world: World) -> None:
         test_heavy_users.test_a_user_becomes_heavy_is_erased_and_comes_back,
         test_heavy_users.test_a_user_s_rows_that_move_to_another_user_or_time_move_in_both_totals,
         test_heavy_users.test_who_becomes_heavy_while_writers_go_on_has_what_the_window_saw,
+        test_heavy_users.test_a_history_is_added_once_however_many_older_folds_come_after,
         test_names.test_a_new_name_that_is_at_once_the_most_frequent_is_found_unseen_and_folded,
         test_times.test_a_late_row_before_the_first_or_in_a_span_of_its_own_is_folded,
         test_folds.test_a_rebuild_in_ranges_ends_at_its_window_though_rows_move_between_them,

@@ -65,7 +65,7 @@ SERVING = [
         "serving.merged(array_agg(entry))",
     ),
     Mutant(
-        "serving.admit_heavy_users()",
+        "analytics.end_fold(text)",
         "set is_new = false where is_new",
         "set is_new = is_new where false",
     ),

@@ -120,3 +120,16 @@ def test_who_becomes_heavy_while_writers_go_on_has_what_the_window_saw(world: Wo
     world.build()
     check(world, user_id="ann")
     world.check_incremental_equals_scratch()
+
+
+def test_a_history_is_added_once_however_many_older_folds_come_after(world: World) -> None:
+    world.clear()
+    world.build()
+    add(world, *(metrics(NOON - DAY * number - HOUR) for number in range(3)))
+    world.open_window()
+    world.build()
+    assert path_of(world, user_id="ann") == "serving"
+    for _ in range(2):
+        world.fold_one(0, sorted(world.marts).index("session_totals"))
+        assert check(world, user_id="ann")["total_sessions"] == 3
+    world.check_incremental_equals_scratch()
