@@ -24,8 +24,10 @@ WindowKey = tuple[str | None, str | None, int]
 
 _KEYS: Final = "select key_id, kind, name from serving.keys where key_id > %s order by key_id"
 _FORGOTTEN: Final = "forgotten"
-# Windows whose folded part is kept: with five thousand symbols, 40 kB each.
+# Windows whose folded part is kept, and the most bytes of their vectors: with five thousand symbols
+# one has 40 kB, with two hundred thousand 1.6 MB.
 _KEPT_WINDOWS: Final = 256
+_KEPT_BYTES: Final = 64 * 1024**2
 # How many of the most frequent names are kept in order. A read that moves one past the last of
 # these looks at all of them.
 _LEADERS: Final = 64
@@ -123,6 +125,11 @@ class FoldedCounts:
         self._all: dict[str, Counts] = {}
         self._leaders: dict[str, Leaders] = {}
 
+    @property
+    def size(self) -> int:
+        """Bytes of its vector."""
+        return self._vector.nbytes
+
     def all_with(self, kind: str, changes: Mapping[str, int]) -> Counts:
         """All names of a kind with their counts, after changes."""
         if kind not in self._all:
@@ -205,8 +212,10 @@ class ServingCache:
         """Keep the folded part of a window, and of the windows that were asked for last."""
         self._windows[window] = counts
         self._windows.move_to_end(window)
-        while len(self._windows) > _KEPT_WINDOWS:
-            self._windows.popitem(last=False)
+        size = sum(kept.size for kept in self._windows.values())
+        while len(self._windows) > _KEPT_WINDOWS or (size > _KEPT_BYTES and len(self._windows) > 1):
+            _, oldest = self._windows.popitem(last=False)
+            size -= oldest.size
 
     async def folded(
         self,

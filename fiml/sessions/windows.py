@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any, Final
 
 from psycopg import errors
@@ -65,6 +66,10 @@ _NAMED: Final = {
 _PERIODS_IN_A_ROW: Final = 50
 
 
+class _UnknownLayer(Exception):  # noqa: N818 - it is no error: the marts answer
+    """The entries are not those that this module reads."""
+
+
 async def read_window(
     connection: Connection, question: Question, cache: ServingCache
 ) -> tuple[Figures, MetaRow] | None:
@@ -112,8 +117,7 @@ async def read_periods(
         return None
     if not question.has_names:
         return _sums_of_periods(question, rows, "serving")
-    folded = await _folded_periods(connection, question, rows, cache)
-    return None if folded is None else await _add_up_periods(connection, question, rows, folded)
+    return await _add_up_periods(connection, question, rows, cache)
 
 
 async def count_in_periods(
@@ -123,8 +127,7 @@ async def count_in_periods(
     rows = await _ask_layer_of_periods(connection, question)
     if not rows:
         return None
-    folded = await _folded_periods(connection, question, rows, cache)
-    return None if folded is None else await _count(connection, question, name, rows, folded)
+    return await _count(connection, question, name, rows, cache)
 
 
 async def read_user_periods(
@@ -136,7 +139,7 @@ async def read_user_periods(
         return None
     if not question.has_names:
         return _sums_of_periods(question, rows, "source")
-    return await _add_up_periods(connection, question, rows, [None] * question.length)
+    return await _add_up_periods(connection, question, rows, None)
 
 
 async def count_in_user_periods(
@@ -146,7 +149,7 @@ async def count_in_user_periods(
     rows = await _ask_user_of_periods(connection, question, may_be_heavy=may_be_heavy)
     if not rows:
         return None
-    return await _count(connection, question, name, rows, [None] * question.length)
+    return await _count(connection, question, name, rows, None)
 
 
 async def _ask_layer_of_periods(
@@ -170,22 +173,29 @@ async def _ask_user_of_periods(
     )
 
 
-async def _folded_periods(
+async def _each_period(
     connection: Connection,
     question: PeriodsQuestion,
     rows: Sequence[tuple[int, WindowPart]],
-    cache: ServingCache,
-) -> list[FoldedCounts] | None:
+    cache: ServingCache | None,
+) -> AsyncGenerator[tuple[list[WindowPart], FoldedCounts | None], None]:
+    """One period after the other, so that the vector of one alone is held.
+
+    With what is folded of it; None where there is no cache, so that nothing is.
+
+    Raises:
+        _UnknownLayer: the entries are not those that this module reads.
+    """
     incarnation = next(part.incarnation for _, part in rows if part.part == "window")
-    folded = []
     for number, parts in enumerate(_by_period(rows, question)):
         await _let_others_run(number)
-        sums, entries = _folded_rows(parts)
-        counts = await cache.folded(connection, incarnation, None, sums, entries)
-        if counts is None:
-            return None
-        folded.append(counts)
-    return folded
+        counts = None
+        if cache is not None:
+            sums, entries = _folded_rows(parts)
+            counts = await cache.folded(connection, incarnation, None, sums, entries)
+            if counts is None:
+                raise _UnknownLayer
+        yield parts, counts
 
 
 async def _count(
@@ -193,14 +203,17 @@ async def _count(
     question: PeriodsQuestion,
     name: Name,
     rows: Sequence[tuple[int, WindowPart]],
-    folded: Sequence[FoldedCounts | None],
-) -> list[int]:
+    cache: ServingCache | None,
+) -> list[int] | None:
     found = []
-    for number, (parts, counts) in enumerate(zip(_by_period(rows, question), folded, strict=True)):
-        await _let_others_run(number)
-        changes = await _changes(connection, name.kind, parts)
-        before = 0 if counts is None else counts.count(name.kind, name.name)
-        found.append(before + changes[name.name])
+    try:
+        async with aclosing(_each_period(connection, question, rows, cache)) as periods:
+            async for parts, counts in periods:
+                changes = await _changes(connection, name.kind, parts)
+                before = 0 if counts is None else counts.count(name.kind, name.name)
+                found.append(before + changes[name.name])
+    except _UnknownLayer:
+        return None
     return found
 
 
@@ -271,20 +284,22 @@ async def _add_up_periods(
     connection: Connection,
     question: PeriodsQuestion,
     rows: Sequence[tuple[int, WindowPart]],
-    folded: Sequence[FoldedCounts | None],
-) -> tuple[list[Figures], MetaRow]:
+    cache: ServingCache | None,
+) -> tuple[list[Figures], MetaRow] | None:
     figures = []
-    set_aside_values = 0
-    for number, (parts, counts) in enumerate(zip(_by_period(rows, question), folded, strict=True)):
-        await _let_others_run(number)
-        its_figures, its_set_aside = await _figures(connection, question, parts, counts)
-        figures.append(its_figures)
-        set_aside_values += its_set_aside
-    parts = [part for _, part in rows]
-    serving_rows = sum(counts.rows for counts in folded if counts is not None)
-    path = "source" if None in folded else "serving"
+    set_aside_values = serving_rows = 0
+    try:
+        async with aclosing(_each_period(connection, question, rows, cache)) as periods:
+            async for parts, counts in periods:
+                its_figures, its_set_aside = await _figures(connection, question, parts, counts)
+                figures.append(its_figures)
+                set_aside_values += its_set_aside
+                serving_rows += 0 if counts is None else counts.rows
+    except _UnknownLayer:
+        return None
+    path = "source" if cache is None else "serving"
     took(path)
-    return figures, _meta(parts, path, serving_rows, set_aside_values)
+    return figures, _meta([part for _, part in rows], path, serving_rows, set_aside_values)
 
 
 async def _add_up(
