@@ -120,11 +120,13 @@ def dagster_environment(
 ) -> dict[str, str]:
     """The environment of Dagster's processes: the caller's, with the settings in it."""
     env = dict(os.environ if environ is None else environ)
-    env.setdefault("DAGSTER_HOME", str(settings.project_dir / ".session-analytics" / "dagster"))
+    # Dagster takes no relative path, and its processes work in another folder.
+    project = settings.project_dir.resolve()
+    env.setdefault("DAGSTER_HOME", str(project / ".session-analytics" / "dagster"))
     env |= {
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "SESSION_ANALYTICS_SOURCE_SCHEMA": settings.source_schema,
-        "SESSION_ANALYTICS_PROJECT_DIR": str(settings.project_dir),
+        "SESSION_ANALYTICS_PROJECT_DIR": str(project),
         "SESSION_ANALYTICS_SCHEDULE": settings.schedule,
         "SESSION_ANALYTICS_RECONCILE_SCHEDULE": settings.reconcile_schedule,
         "SESSION_ANALYTICS_REPORTS_SCHEDULE": settings.reports_schedule,
@@ -135,7 +137,6 @@ def dagster_environment(
         "SESSION_ANALYTICS_TRACES": settings.traces,
     }
     if settings.alerts_file is not None:
-        # Dagster's processes work in another folder.
         env["SESSION_ANALYTICS_ALERTS_FILE"] = str(settings.alerts_file.resolve())
     return {**env, **settings.login_environment()}
 

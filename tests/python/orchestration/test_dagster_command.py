@@ -43,6 +43,16 @@ def test_a_dagster_home_that_is_set_is_kept() -> None:
     )
 
 
+def test_a_project_that_is_named_from_the_current_folder_is_found_from_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    env = dagster_environment(Settings(project_dir=Path("project")), {})
+    project = tmp_path.resolve() / "project"
+    assert env["SESSION_ANALYTICS_PROJECT_DIR"] == str(project)
+    assert env["DAGSTER_HOME"] == str(project / ".session-analytics" / "dagster")
+
+
 def test_the_settings_come_back_from_the_environment_as_they_went_in() -> None:
     settings = Settings(
         conninfo="host=db",
