@@ -28,7 +28,9 @@ _POLL_SECONDS: Final = 0.5
 
 
 def run(settings: Settings, *, on_line: Callable[[str], None], fold: bool = True) -> int:
-    """Serve until Ctrl-C or SIGTERM, and return the exit code; nothing is left running.
+    """Serve until Ctrl-C, SIGTERM or the end of the terminal, and return the exit code.
+
+    Nothing is left running.
 
     Runs, ticks and logs are kept in `DAGSTER_HOME`, by default `.session-analytics/dagster` in the
     project's folder, so that the schedules go on where they stopped.
@@ -54,15 +56,23 @@ def _serve(settings: Settings) -> int:
     children: list[subprocess.Popen[bytes]] = []
     deadline: float | None = None
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal deadline
+        # A terminal that is closed tells of it through the kernel, and through the shell.
+        if number == signal.SIGHUP and deadline is not None:
+            return
         for child in children:
             # A second one: no more patience.
             _signal_group(child, signal.SIGINT if deadline is None else signal.SIGKILL)
         deadline = monotonic() + _GRACE_SECONDS
 
     # Before the start: a child inherits that a signal is ignored, but not how it is handled.
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {
+        number: signal.signal(number, stop)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        # `nohup` is meant.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         # A group of its own: Ctrl-C reaches it once, through us, and what it leaves can be found.
         child = subprocess.Popen(
@@ -110,11 +120,13 @@ def dagster_environment(
 ) -> dict[str, str]:
     """The environment of Dagster's processes: the caller's, with the settings in it."""
     env = dict(os.environ if environ is None else environ)
-    env.setdefault("DAGSTER_HOME", str(settings.project_dir / ".session-analytics" / "dagster"))
+    # Dagster takes no relative path, and its processes work in another folder.
+    project = settings.project_dir.resolve()
+    env.setdefault("DAGSTER_HOME", str(project / ".session-analytics" / "dagster"))
     env |= {
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "SESSION_ANALYTICS_SOURCE_SCHEMA": settings.source_schema,
-        "SESSION_ANALYTICS_PROJECT_DIR": str(settings.project_dir),
+        "SESSION_ANALYTICS_PROJECT_DIR": str(project),
         "SESSION_ANALYTICS_SCHEDULE": settings.schedule,
         "SESSION_ANALYTICS_RECONCILE_SCHEDULE": settings.reconcile_schedule,
         "SESSION_ANALYTICS_REPORTS_SCHEDULE": settings.reports_schedule,
@@ -125,7 +137,6 @@ def dagster_environment(
         "SESSION_ANALYTICS_TRACES": settings.traces,
     }
     if settings.alerts_file is not None:
-        # Dagster's processes work in another folder.
         env["SESSION_ANALYTICS_ALERTS_FILE"] = str(settings.alerts_file.resolve())
     return {**env, **settings.login_environment()}
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -78,6 +80,7 @@ class CommandLine(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        _have_standard_streams()
         _never_fail_to_encode_or_decode()
         try:
             with _told_plainly():
@@ -137,6 +140,14 @@ def _explained(error: Exception) -> Failure:
                 f"unexpected {type(error).__name__}: {error}. "
                 "`session-analytics --debug ...` shows where it comes from."
             )
+
+
+def _have_standard_streams() -> None:
+    # One that was closed (`>&-`) says nothing and keeps nothing, and is no error. In the order of
+    # their numbers, each of which a file or connection would get that is opened later.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as we run
 
 
 def _never_fail_to_encode_or_decode() -> None:

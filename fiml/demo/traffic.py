@@ -7,7 +7,7 @@ import logging
 import random
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from psycopg.conninfo import conninfo_to_dict
@@ -23,7 +23,7 @@ from fiml.demo.catalogue import (
     TYPE_WEIGHTS,
 )
 from fiml.demo.history import USERS
-from fiml.errors import DatabaseError, SettingsError
+from fiml.errors import DatabaseError, SessionAnalyticsError, SettingsError
 from fiml.sessions.models import QueryRecord, SessionType
 from fiml.sessions.store import SessionStore
 from fiml.settings import Settings
@@ -57,20 +57,19 @@ def writing(settings: Settings) -> Iterator[None]:
 
     def run() -> None:
         asyncio.set_event_loop(loop)
-        try:
+        with suppress(asyncio.CancelledError):
             loop.run_until_complete(task)
-        except asyncio.CancelledError:
-            pass
-        finally:
-            loop.close()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
         yield
     finally:
+        # Open until here, so that this can be said whether or not anybody still listens.
         loop.call_soon_threadsafe(task.cancel)
         thread.join(_SECONDS_TO_END)
+        if not thread.is_alive():
+            loop.close()
 
 
 async def write_sessions(
@@ -87,11 +86,22 @@ async def write_sessions(
         try:
             async with SessionStore(settings) as store, asyncio.TaskGroup() as group:
                 while True:
-                    group.create_task(_session(store, rng))
+                    group.create_task(_session_or_part(store, rng))
                     await asyncio.sleep(rng.expovariate(1 / seconds_between))
         except* DatabaseError as failures:
             _logger.warning("sample sessions pause: %s", failures.exceptions[0])
         await asyncio.sleep(_SECONDS_AFTER_A_FAILURE)
+
+
+async def _session_or_part(store: SessionStore, rng: random.Random) -> None:
+    try:
+        await _session(store, rng)
+    except DatabaseError:
+        # It is everybody's, and all of them pause.
+        raise
+    except SessionAnalyticsError as error:
+        # An operator erased its user, or ended it: the others go on.
+        _logger.info("a sample session ended: %s", error)
 
 
 async def _session(store: SessionStore, rng: random.Random) -> None:

@@ -11,12 +11,14 @@ import threading
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from fiml.network.names import in_url
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
+    from uvicorn import Server
 
 __all__ = ["listener", "serve_app", "why_not_listening"]
 
@@ -49,9 +51,7 @@ def serve_app(
     import anyio
     import uvicorn
 
-    with listener(host, port) as sock, _returning_after_sigterm():
-        if on_ready is not None:
-            on_ready(f"http://{in_url(host)}:{sock.getsockname()[1]}")
+    with listener(host, port) as sock:
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -66,7 +66,10 @@ def serve_app(
             timeout_graceful_shutdown=_SECONDS_TO_STOP,
         )
         server = uvicorn.Server(config)
-        with _told_quietly(lambda: server.should_exit):
+        with _returning_after_sigterm(server), _told_quietly(lambda: server.should_exit):
+            # Whoever hears of it may stop it at once.
+            if on_ready is not None:
+                on_ready(f"http://{in_url(host)}:{sock.getsockname()[1]}")
             anyio.run(lambda: server.serve(sockets=[sock]))
 
 
@@ -147,13 +150,18 @@ def _told_quietly(is_stopping: Callable[[], bool]) -> Iterator[None]:
 
 
 @contextmanager
-def _returning_after_sigterm() -> Iterator[None]:
+def _returning_after_sigterm(server: Server) -> Iterator[None]:
     # uvicorn comes to its end, and then raises the signal again for whoever waited for it before:
     # that would end this process before what runs beside the server is put away.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        # Before uvicorn has a handler of its own it is asked here: it starts, and ends.
+        server.should_exit = True
+
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from cli.conftest import COMMAND
 from click.testing import Result
 
 from fiml.demo._database import new_demo_database
@@ -90,6 +91,39 @@ def test_a_reader_that_goes_away_is_no_error(
         _, stderr = process.communicate(timeout=30)
         assert stderr == b""
         assert process.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "closed", "exit_code", "stdout", "stderr"),
+    [
+        (["stats"], ">&-", 0, "", ""),
+        (["settings"], ">&-", 0, "", ""),
+        (["export", "--format", "csv"], ">&-", 0, "", ""),
+        (["archive"], ">&-", 0, "", "Archiving ...\n"),
+        (["archive"], "2>&-", 0, "0 sessions archived.\n", ""),
+        (["stats"], "<&- >&- 2>&-", 0, "", ""),
+        (["erase-user", "--yes"], "<&-", 2, "", "Erasing ...\nError: user_id has 0 characters"),
+    ],
+)
+def test_a_standard_stream_that_is_closed_is_no_error(
+    migrated_database: str,
+    command: list[str],
+    closed: str,
+    exit_code: int,
+    stdout: str,
+    stderr: str,
+) -> None:
+    ended = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" "$@" {closed}', COMMAND, *command],
+        env={**os.environ, "DATABASE_URL": migrated_database},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (exit_code, stdout)
+    assert ended.stderr.startswith(stderr)
+    assert bool(ended.stderr) == bool(stderr)
 
 
 FOLDERS = (

@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -44,24 +45,66 @@ def test_a_program_that_is_not_there_is_one_sentence(
     assert result.stderr == "Error: cannot run no-such-program: No such file or directory\n"
 
 
-def test_ctrl_c_is_the_program_s(migrated_database: str) -> None:
-    waits = (
-        "import signal, sys, time\n"
-        "signal.signal(signal.SIGINT, lambda *_: sys.exit(7))\n"
-        "print('ready', flush=True)\n"
-        "time.sleep(60)"
-    )
+WAITS = """
+import signal, sys, time
+def end(number, frame):
+    sys.exit(number + 5)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if {is_handled} and signal.getsignal(number) != signal.SIG_IGN:
+        signal.signal(number, end)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@contextmanager
+def waiting(
+    conninfo: str, *before: str, is_handled: bool = True
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that waits for a signal, in a group of its own as a shell gives it one."""
     environment: dict[str, Any] = {
         name: value for name, value in os.environ.items() if name not in NO_DATABASE
     }
     with subprocess.Popen(
-        [COMMAND, "run", sys.executable, "-c", waits],
-        env={**environment, "DATABASE_URL": migrated_database},
+        [*before, COMMAND, "run", sys.executable, "-c", WAITS.format(is_handled=is_handled)],
+        env={**environment, "DATABASE_URL": conninfo},
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        # A group of its own, as a shell gives to what it runs in the foreground.
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
     ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            yield process
+        finally:
+            # The program too, where it outlived the command.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_ctrl_c_is_the_program_s(migrated_database: str) -> None:
+    with waiting(migrated_database) as process:
         os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(timeout=60) == 7
+        assert process.wait(timeout=60) == signal.SIGINT + 5
+
+
+@pytest.mark.parametrize("is_handled", [True, False])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_who_ends_the_command_ends_the_program(
+    migrated_database: str, number: signal.Signals, is_handled: bool
+) -> None:
+    with waiting(migrated_database, is_handled=is_handled) as process:
+        process.send_signal(number)
+        # It returns when the program, which has it too, is gone.
+        process.communicate(timeout=60)
+        assert process.returncode == number + (5 if is_handled else 128)
+
+
+def test_what_is_ignored_stays_ignored(migrated_database: str) -> None:
+    ignoring = ("/bin/sh", "-c", 'trap \'\' INT HUP; exec "$0" "$@"')
+    with waiting(migrated_database, *ignoring) as process:
+        for number in (signal.SIGINT, signal.SIGHUP):
+            os.killpg(process.pid, number)
+        process.terminate()
+        assert process.wait(timeout=60) == signal.SIGTERM + 5

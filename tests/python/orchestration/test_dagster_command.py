@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,13 @@ from warehouse.application import Connection, leave_expired_sessions, wait_until
 
 from fiml.cli._dagster import dagster_command, dagster_environment
 from fiml.settings import Settings
+
+WITHOUT_FOLDING = """
+import sys
+from fiml.cli._dagster import run
+from fiml.settings import Settings
+sys.exit(run(Settings.from_environment(), on_line=print, fold=False))
+"""
 
 
 def test_the_web_interface_listens_on_this_machine_only() -> None:
@@ -34,6 +43,16 @@ def test_a_dagster_home_that_is_set_is_kept() -> None:
     )
 
 
+def test_a_project_that_is_named_from_the_current_folder_is_found_from_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    env = dagster_environment(Settings(project_dir=Path("project")), {})
+    project = tmp_path.resolve() / "project"
+    assert env["SESSION_ANALYTICS_PROJECT_DIR"] == str(project)
+    assert env["DAGSTER_HOME"] == str(project / ".session-analytics" / "dagster")
+
+
 def test_the_settings_come_back_from_the_environment_as_they_went_in() -> None:
     settings = Settings(
         conninfo="host=db",
@@ -46,6 +65,59 @@ def test_the_settings_come_back_from_the_environment_as_they_went_in() -> None:
         alerts_file=Path("/etc/session-analytics/alerts.yml"),
     )
     assert Settings.from_environment(dagster_environment(settings, {})) == settings
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Dagster's services, begun to start, as a process: `start("nohup", *options)`."""
+    processes: list[subprocess.Popen[str]] = []
+    groups: list[int] = []
+
+    def popen(*before: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*before, sys.executable, "-c", WITHOUT_FOLDING],
+            env={**os.environ, "DAGSTER_HOME": str(tmp_path)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "Launching Dagster services" in line:
+                groups.extend(_children(process.pid))
+                return process
+        pytest.fail("Dagster did not start")
+
+    yield popen
+    for process in processes:
+        with process:
+            process.kill()
+    for group in groups:
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("database")
+def test_when_the_terminal_is_closed_nothing_is_left(
+    start: Callable[..., subprocess.Popen[str]],
+) -> None:
+    process = start()
+    # As the kernel and the shell say it.
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGHUP)
+    # It returns when nobody holds standard output any more.
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells what is ignored")
+@pytest.mark.usefixtures("database")
+def test_with_nohup_it_outlives_the_terminal(start: Callable[..., subprocess.Popen[str]]) -> None:
+    status = Path(f"/proc/{start('nohup').pid}/status").read_text()
+    (ignored,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:"))
+    assert int(ignored, 16) & 1 << signal.SIGHUP - 1
 
 
 @pytest.mark.long
@@ -79,10 +151,18 @@ def test_the_daemon_archives_and_builds_on_schedule_and_leaves_nothing_behind(
 
 def _processes_naming(folder: Path) -> list[str]:
     # Every server and run of Dagster's is told where its instance is.
-    found = subprocess.run(
-        ["ps", "-A", "-o", "args="],  # noqa: S607 - wherever it is
+    return [line for line in _processes("args=") if json.dumps(str(folder)) in line]
+
+
+def _children(parent: int) -> list[int]:
+    found = (map(int, line.split()) for line in _processes("pid=,ppid="))
+    return [child for child, of in found if of == parent]
+
+
+def _processes(columns: str) -> list[str]:
+    return subprocess.run(
+        ["ps", "-A", "-o", columns],  # noqa: S607 - wherever it is
         capture_output=True,
         text=True,
         check=True,
-    )
-    return [line for line in found.stdout.splitlines() if json.dumps(str(folder)) in line]
+    ).stdout.splitlines()
