@@ -7,9 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-
 from fiml.errors import SettingsError
+from fiml.libpq import (
+    checked_conninfo,
+    connection_parameters,
+    connection_variables,
+    without_service,
+)
 from fiml.monitoring.logs import LogFormat
 from fiml.sessions.roles import Purpose
 
@@ -260,7 +264,8 @@ class Settings:
         """Read the settings, from `os.environ` by default.
 
         Raises:
-            SettingsError: a variable does not parse; the message names it.
+            SettingsError: a variable does not parse, and the message names it; or a service is
+                named that is not there.
         """
         env = os.environ if environ is None else environ
 
@@ -268,13 +273,13 @@ class Settings:
             return env.get(name) or _DEFAULTS[name]
 
         def url(name: str) -> str:
-            return _conninfo(name, text(name)) if text(name) else ""
+            return without_service(checked_conninfo(name, text(name)), env) if text(name) else ""
 
         def path(name: str) -> Path | None:
             return Path(given) if (given := text(name)) else None
 
         return cls(
-            conninfo=_conninfo("DATABASE_URL", text("DATABASE_URL")),
+            conninfo=without_service(checked_conninfo("DATABASE_URL", text("DATABASE_URL")), env),
             app_conninfo=url("SESSION_ANALYTICS_APP_URL"),
             builder_conninfo=url("SESSION_ANALYTICS_BUILDER_URL"),
             reader_conninfo=url("SESSION_ANALYTICS_READER_URL"),
@@ -324,39 +329,21 @@ class Settings:
         }
         return {**logins, "DATABASE_URL": self.conninfo} if self.conninfo else logins
 
-    def libpq_environment(self) -> dict[str, str]:
-        """The connection as libpq's PG* variables, which dbt's profile and psql read."""
-        given = conninfo_to_dict(self.conninfo)
-        names = {
-            "host": "PGHOST",
-            "port": "PGPORT",
-            "user": "PGUSER",
-            "password": "PGPASSWORD",
-            "dbname": "PGDATABASE",
-            "sslmode": "PGSSLMODE",
-            "sslrootcert": "PGSSLROOTCERT",
-            "sslcert": "PGSSLCERT",
-            "sslkey": "PGSSLKEY",
+    def libpq_environment(self, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+        """An environment with the connection in libpq's variables, which psql and dbt read.
+
+        Args:
+            environ: what it is beside that; default: this process's own.
+
+        Raises:
+            SettingsError: a service is named that is not there.
+        """
+        env = os.environ if environ is None else environ
+        parameters = connection_parameters(self.conninfo, env)
+        return {
+            **connection_variables(parameters, env),
+            "SESSION_ANALYTICS_SOURCE_SCHEMA": self.source_schema,
         }
-        variables = {names[key]: str(value) for key, value in given.items() if key in names}
-        variables["SESSION_ANALYTICS_SOURCE_SCHEMA"] = self.source_schema
-        return variables
-
-
-def _conninfo(name: str, given: str) -> str:
-    import psycopg
-
-    # SQLAlchemy's spelling of a driver is not libpq's.
-    scheme, separator, rest = given.partition("://")
-    plain = scheme.partition("+")[0] + separator + rest
-    try:
-        return make_conninfo(plain)
-    except psycopg.ProgrammingError:
-        # What libpq says about it would show the password.
-        raise SettingsError(
-            f"{name} is no PostgreSQL connection string; "
-            "expected postgresql://user:password@host:port/database or libpq's key=value form"
-        ) from None
 
 
 def _whole_number(env: Mapping[str, str], name: str) -> int:

@@ -26,6 +26,7 @@ from fiml.monitoring.otlp import sending_spans
 from fiml.monitoring.spans import past_span
 from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
+from fiml.warehouse._dbt import connection_environment
 from fiml.warehouse.builds import build_command, own_target, result_of, trace_models
 from fiml.warehouse.project import manifest_path
 from orchestration.archival import ARCHIVED_SESSIONS
@@ -77,18 +78,29 @@ class Dbt(DbtCliResource):
 
     @contextmanager
     def connected(self, settings: Settings) -> Iterator[None]:
-        """The settings' connection in this process's environment, from which dbt is started."""
-        given = settings.libpq_environment()
-        before = {name: os.environ.get(name) for name in given}
-        os.environ.update(given)
+        """The settings' connection in this process's environment, from which dbt is started.
+
+        Raises:
+            SettingsError: dbt cannot be told the connection.
+        """
+        before = dict(os.environ)
+        given = connection_environment(settings, before)
+        changed = [
+            name for name in before.keys() | given.keys() if before.get(name) != given.get(name)
+        ]
+        _set_variables({name: given.get(name) for name in changed})
         try:
             yield
         finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+            _set_variables({name: before.get(name) for name in changed})
+
+
+def _set_variables(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def dbt_resource(settings: Settings) -> Dbt:

@@ -12,9 +12,16 @@ from fiml.cli._group import Failure
 from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 
-__all__ = ["connected_settings", "run_async"]
+__all__ = ["NAMES_A_DATABASE", "all_logins", "connected_settings", "names_login", "run_async"]
 
-_NAMES_A_DATABASE: Final = ("DATABASE_URL", "PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE")
+_LOGINS: Final = {
+    Purpose.APP: "SESSION_ANALYTICS_APP_URL",
+    Purpose.BUILDER: "SESSION_ANALYTICS_BUILDER_URL",
+    Purpose.READER: "SESSION_ANALYTICS_READER_URL",
+}
+_NAMES_ONE_FOR_ALL: Final = ("DATABASE_URL", "PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE")
+# Where one of these is set, the demo's local server is not what is meant.
+NAMES_A_DATABASE: Final = (*_NAMES_ONE_FOR_ALL, *_LOGINS.values())
 T = TypeVar("T")
 
 
@@ -27,15 +34,36 @@ def connected_settings(purpose: Purpose | None = None) -> Iterator[Settings]:
     The local server runs for as long as the command does.
 
     Raises:
-        Failure: neither is there.
+        Failure: neither is there, or logins for other purposes are all that is named.
+        SettingsError: an environment variable does not parse.
+        LocalServerError: the local server does not start.
+    """
+    with all_logins(purpose) as settings:
+        yield settings.connecting_as(purpose) if purpose else settings
+
+
+@contextmanager
+def all_logins(purpose: Purpose | None) -> Iterator[Settings]:
+    """As `connected_settings`, with every login still in its place: for work of several purposes.
+
+    Args:
+        purpose: the one that has to have a login.
+
+    Raises:
+        Failure: neither is there, or logins for other purposes are all that is named.
         SettingsError: an environment variable does not parse.
         LocalServerError: the local server does not start.
     """
     settings = Settings.from_environment()
-    named = settings.connecting_as(purpose) if purpose else settings
-    if named is not settings or any(os.environ.get(name) for name in _NAMES_A_DATABASE):
-        yield named
+    if names_login(settings, purpose):
+        yield settings
         return
+    if others := [name for name in _LOGINS.values() if os.environ.get(name)]:
+        needed = f" or {_LOGINS[purpose]}" if purpose in _LOGINS else ""
+        raise Failure(
+            f"no database is named for this command: set DATABASE_URL{needed}; "
+            f"{' and '.join(others)} alone {'is' if len(others) == 1 else 'are'} for others"
+        )
 
     from fiml.demo._database import DATABASE, is_finished
     from fiml.demo._logins import with_logins
@@ -55,8 +83,18 @@ def connected_settings(purpose: Purpose | None = None) -> Iterator[Settings]:
             )
         if not finished:
             raise Failure("the last demo did not come to its end: run `make demo` again")
-        local = with_logins(replace(settings, conninfo=server.conninfo(DATABASE)), server)
-        yield local.connecting_as(purpose) if purpose else local
+        yield with_logins(replace(settings, conninfo=server.conninfo(DATABASE)), server)
+
+
+def names_login(settings: Settings, purpose: Purpose | None) -> bool:
+    """Whether a login is named for a purpose, or one for all of them.
+
+    Args:
+        settings: those of the environment, or of the demo's database.
+        purpose: None asks for the one for all alone.
+    """
+    named = settings.connecting_as(purpose) if purpose else settings
+    return bool(named.conninfo) or any(os.environ.get(name) for name in _NAMES_ONE_FOR_ALL)
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

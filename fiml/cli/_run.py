@@ -33,9 +33,8 @@ def run(program: tuple[str, ...]) -> None:
     """
     with connected_settings() as settings:
         environment = {
-            **os.environ,
-            **settings.login_environment(),
             **settings.libpq_environment(),
+            **settings.login_environment(),
             # The Python that knows this package is found first.
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         }

@@ -49,10 +49,10 @@ def _without_secrets(given: str) -> str:
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
     from fiml.errors import SettingsError
-    from fiml.settings import Settings
+    from fiml.libpq import checked_conninfo
 
     try:
-        parts = conninfo_to_dict(Settings.from_environment({"DATABASE_URL": given}).conninfo)
+        parts = conninfo_to_dict(checked_conninfo("", given))
     except SettingsError:
         # Whatever it is, it may hold a password.
         return "(set, but no PostgreSQL connection string)"

@@ -7,11 +7,13 @@ from typing import Final
 
 import click
 
-from fiml.cli._connection import connected_settings
+from fiml.cli._connection import all_logins
+from fiml.cli._folding import folding_beside
 from fiml.cli._group import Failure
 from fiml.cli._monitoring import metrics_option, monitored, teller
 from fiml.monitoring.addresses import Address
 from fiml.network.listening import why_not_listening
+from fiml.sessions.roles import Purpose
 
 __all__ = ["serve"]
 
@@ -55,19 +57,17 @@ def serve(
     """
     from fiml.demo.traffic import writing
     from fiml.mcp.http import network_access
-    from fiml.sessions.roles import Purpose
-    from fiml.warehouse.folding import folding
     from fiml.web.serve import serve as serve_web
 
     with ExitStack() as stack:
-        settings = stack.enter_context(connected_settings())
+        settings = stack.enter_context(all_logins(Purpose.READER))
         # What forbids to serve is told before a process is started beside it.
         network_access(settings, host, insecure_local=insecure_local)
         reading = settings.connecting_as(Purpose.READER)
         tell = teller(settings)
         stack.enter_context(monitored(reading, metrics))
         if not no_fold:
-            stack.enter_context(folding(settings, on_line=tell))
+            stack.enter_context(folding_beside(settings, tell=tell))
         if demo_traffic:
             stack.enter_context(writing(settings.connecting_as(Purpose.APP)))
         try:

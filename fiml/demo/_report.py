@@ -13,13 +13,11 @@ from typing import Any
 
 from rich.console import Console
 
+from fiml.cli._connection import NAMES_A_DATABASE
 from fiml.cli._figures import picture
 from fiml.demo.history import HEAVY_USER
 
 __all__ = ["print_answers", "print_next", "write_environment_file"]
-
-# Where one of these is set, the commands do not look for the local server.
-_NAMES_A_DATABASE = ("DATABASE_URL", "PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE")
 
 
 def print_answers(answers: Sequence[Mapping[str, Any]]) -> None:
@@ -75,7 +73,7 @@ def print_next(console: Console, environ: Mapping[str, str], environment_file: P
         if shutil.which("psql"):
             query = "'table marts.daily_session_stats limit 5'"
             lines.append((f'psql "$DATABASE_URL" -c {query}', "what BI tools see"))
-    elif in_the_way := [name for name in _NAMES_A_DATABASE if environ.get(name)]:
+    elif in_the_way := [name for name in NAMES_A_DATABASE if environ.get(name)]:
         lines.insert(0, (f"unset {' '.join(in_the_way)}", "so that the local server is found"))
     console.print("\nNext:")
     width = max(len(line) for line, _ in lines)

@@ -39,12 +39,16 @@ _FOLDER: Final = ".session-analytics"
 _LOG: Final = "demo.log"
 _ENVIRONMENT_FILE: Final = "demo.env"
 _WINDOW_DAYS: Final = 30
+# What speaks of another database: sample data alerts nobody, and is no collector's or BI tool's.
 _OF_OTHERS: Final = (
     "DAGSTER_HOME",
+    "SESSION_ANALYTICS_ALERTS_FILE",
     "SESSION_ANALYTICS_APP_URL",
+    "SESSION_ANALYTICS_BI_ROLE",
     "SESSION_ANALYTICS_BUILDER_URL",
     "SESSION_ANALYTICS_READER_URL",
     "SESSION_ANALYTICS_ROLE_PREFIX",
+    "SESSION_ANALYTICS_TRACES",
 )
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -21,13 +21,33 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from fiml.errors import BuildError
+from fiml.errors import BuildError, SettingsError
+from fiml.libpq import connection_parameters
 from fiml.settings import Settings
 
-__all__ = ["Event", "check_project", "dbt_arguments", "dbt_environment", "run_dbt"]
+__all__ = [
+    "Event",
+    "check_project",
+    "connection_environment",
+    "dbt_arguments",
+    "dbt_environment",
+    "run_dbt",
+]
 
 # What dbt may take to tell the server to stop its statements before it is ended by force.
 _GRACE_SECONDS = 20.0
+
+_DEFAULT_PORT = "5432"
+# Secrets and ways to log in that libpq takes from no variable, nor dbt from its profile.
+_WITHOUT_A_VARIABLE = (
+    "sslpassword",
+    "scram_client_key",
+    "scram_server_key",
+    "oauth_issuer",
+    "oauth_client_id",
+    "oauth_client_secret",
+    "oauth_scope",
+)
 
 # dbt's command line, with an interrupt that works where the shell that started us ignores it.
 _PROGRAM = (
@@ -92,19 +112,49 @@ def dbt_arguments(
 
 
 def dbt_environment(settings: Settings, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of dbt: the caller's, with the settings' connection in libpq's variables."""
-    env = dict(os.environ if environ is None else environ)
+    """The environment of dbt: the caller's, with the settings' connection in libpq's variables.
+
+    Raises:
+        SettingsError: dbt cannot be told the connection; the message says what to set instead.
+    """
+    env = connection_environment(settings, environ)
     # Whatever dbt is told is on its command line and in the project: a variable that somebody
     # exported for another project must not turn a build into something else.
     for name in [name for name in env if name.startswith("DBT_")]:
         del env[name]
     return {
         **env,
-        **settings.libpq_environment(),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def connection_environment(
+    settings: Settings, environ: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The caller's environment, with the settings' connection as dbt's profile takes it.
+
+    Raises:
+        SettingsError: dbt cannot be told the connection; the message says what to set instead.
+    """
+    caller = os.environ if environ is None else environ
+    parameters = connection_parameters(settings.conninfo, caller)
+    if untold := [name for name in _WITHOUT_A_VARIABLE if name in parameters]:
+        raise SettingsError(
+            f"dbt cannot be told the connection's {' and '.join(untold)}; set "
+            "SESSION_ANALYTICS_BUILDER_URL to a connection string that does without"
+        )
+    env = settings.libpq_environment(caller)
+    # An empty one is the default, and one that stands alone is for every host.
+    ports = {port or _DEFAULT_PORT for port in env.get("PGPORT", "").split(",")}
+    if len(ports) > 1:
+        raise SettingsError(
+            "dbt takes one port for every host, and the connection names "
+            f"{', '.join(sorted(ports))}; set SESSION_ANALYTICS_BUILDER_URL to a connection string "
+            "with one host, or with hosts of one port"
+        )
+    return {**env, "PGPORT": ports.pop()}
 
 
 def run_dbt(

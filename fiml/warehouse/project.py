@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -240,9 +241,9 @@ def _compile(settings: Settings, target: Path) -> dict[str, Any]:
         project_dir=settings.project_dir,
     )
     project_dir = settings.project_dir.resolve()
-    env = {
-        name: value for name, value in dbt_environment(somewhere).items() if not _is_optional(name)
-    }
+    env = dbt_environment(
+        somewhere, {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    )
     errors: list[Event] = []
 
     def remember(event: Event) -> None:
@@ -265,11 +266,6 @@ def _compile(settings: Settings, target: Path) -> dict[str, Any]:
         for rest in ("compiled", "run"):
             shutil.rmtree(target / rest, ignore_errors=True)
     return manifest
-
-
-def _is_optional(name: str) -> bool:
-    # Variables that the profile or libpq reads and that the connection above does not set.
-    return name.startswith("PG") and name not in {"PGHOST", "PGPORT", "PGUSER", "PGDATABASE"}
 
 
 def _project_of(manifest: Mapping[str, Any]) -> CompiledProject:

@@ -1,8 +1,10 @@
 """Running commands, in this process and as processes of their own."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fiml.cli import main
+from fiml.cli._connection import NAMES_A_DATABASE
+from fiml.local_server import remove_local_servers
 
 COMMAND = str(Path(sys.executable).with_name("session-analytics"))
 # What the machine or the test run sets must not choose the database of a command.
-NO_DATABASE = dict.fromkeys(
-    ("DATABASE_URL", "PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "NO_COLOR", "FORCE_COLOR")
-)
+NO_DATABASE = dict.fromkeys((*NAMES_A_DATABASE, "NO_COLOR", "FORCE_COLOR"))
 
 
 @pytest.fixture
@@ -70,3 +72,16 @@ def source(migrated_database: str) -> Iterator[psycopg.Connection[tuple[Any, ...
     """A connection to the migrated database, in autocommit."""
     with psycopg.connect(migrated_database, autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that stands for the checkout, as far as local servers are concerned."""
+    # pytest's own folders are closed to the user that the server of root runs under.
+    folder = Path(tempfile.mkdtemp(prefix="session-analytics-tests-"))
+    folder.chmod(0o711)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("fiml.local_server._PACKAGES", folder)
+    yield folder
+    remove_local_servers()
+    shutil.rmtree(folder)

@@ -2,11 +2,9 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,7 +16,7 @@ from click.testing import Result
 
 from fiml.demo._database import new_demo_database
 from fiml.demo._logins import make_logins
-from fiml.local_server import local_server, remove_local_servers
+from fiml.local_server import local_server
 from fiml.sessions.migrations import _LOCK_KEY, migrate
 
 Run = Callable[..., Result]
@@ -175,19 +173,6 @@ def test_what_serves_does_so_without_folding_when_asked_or_without_a_project(
         assert len(lines) == 1 + bool(told)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
-
-
-@pytest.fixture
-def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that stands for the checkout, as far as local servers are concerned."""
-    # pytest's own folders are closed to the user that the server of root runs under.
-    folder = Path(tempfile.mkdtemp(prefix="session-analytics-tests-"))
-    folder.chmod(0o711)
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr("fiml.local_server._PACKAGES", folder)
-    yield folder
-    remove_local_servers()
-    shutil.rmtree(folder)
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -44,6 +44,7 @@ class Checkout:
         database_url: str | None = None,
         interrupt_at: str | None = None,
         whole_group: bool = False,
+        **environment: str,
     ) -> Run:
         """Run the demo; at the line on stderr that begins with `interrupt_at`, press Ctrl-C.
 
@@ -52,7 +53,7 @@ class Checkout:
         process = subprocess.Popen(
             [sys.executable, "-c", _DEMO.format(self.sessions)],
             cwd=self.folder,
-            env=self.environment(database_url),
+            env={**self.environment(database_url), **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

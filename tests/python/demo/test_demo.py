@@ -14,6 +14,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from alerts.world import File, receiving
+from monitoring.collector import collecting
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from spreading import spread
@@ -208,6 +210,25 @@ def _naive_facts(
         "archived_sessions": archived[0],
         "top_assets": [{"symbol": symbol, "count": count} for symbol, count in assets],
     }
+
+
+def test_it_tells_nobody_of_sample_data_whatever_is_exported_for_another_database(
+    checkout: Any, tmp_path: Path
+) -> None:
+    with receiving() as receiver, collecting() as collector:
+        file = File(tmp_path / "alerts.yml")
+        file.channels = {"hook": {"kind": "webhook", "url": receiver.url}}
+        # It holds of whatever there is.
+        file.rule(comparison="at_least", threshold=0, channels=["hook"])
+        run = checkout.demo(
+            SESSION_ANALYTICS_ALERTS_FILE=str(file.path),
+            SESSION_ANALYTICS_BI_ROLE="analysts",
+            SESSION_ANALYTICS_TRACES="otlp",
+            OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint,
+        )
+    _assert_shows_both_answers(run)
+    assert receiver.requests == []
+    assert collector.spans == []
 
 
 def test_a_database_of_that_name_that_no_demo_made_is_not_touched(

@@ -1,6 +1,5 @@
 """What an application does to its tables, and what the marts then have to hold."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -133,7 +132,7 @@ def dbt(
             target,
         ],
         cwd=settings.project_dir,
-        env={**os.environ, **settings.libpq_environment(), **variables},
+        env={**settings.libpq_environment(), **variables},
         capture_output=True,
         text=True,
         check=False,

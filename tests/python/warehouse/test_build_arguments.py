@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from fiml.errors import SettingsError
 from fiml.settings import Settings
 from fiml.warehouse._dbt import Event, dbt_arguments, dbt_environment
 from fiml.warehouse.builds import build_command, progress_line, reason, result_of
@@ -67,6 +68,38 @@ def test_dbts_environment_carries_the_connection_and_no_other_projects_settings(
         "DO_NOT_TRACK": "1",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+@pytest.mark.parametrize(
+    ("conninfo", "told"),
+    [
+        ("postgresql://u@h1,h2/db", {"PGHOST": "h1,h2", "PGPORT": "5432"}),
+        ("postgresql://u@h1:6000,h2:6000/db", {"PGHOST": "h1,h2", "PGPORT": "6000"}),
+        ("host=h hostaddr=10.0.0.1", {"PGHOST": "h", "PGHOSTADDR": "10.0.0.1"}),
+        ("options='-c role=x'", {"PGOPTIONS": "-c role=x"}),
+        ("channel_binding=require", {"PGCHANNELBINDING": "require"}),
+        ("passfile=/etc/passes", {"PGPASSFILE": "/etc/passes"}),
+        ("target_session_attrs=read-write", {"PGTARGETSESSIONATTRS": "read-write"}),
+    ],
+)
+def test_every_keyword_that_has_a_variable_reaches_dbt(conninfo: str, told: dict[str, str]) -> None:
+    found = dbt_environment(Settings(conninfo=conninfo), {"PGHOST": "other", "PGOPTIONS": "-c a=b"})
+    assert told.items() <= found.items()
+
+
+@pytest.mark.parametrize(
+    ("conninfo", "told"),
+    [
+        ("postgresql://u:secret@h1,h2:5433/db", "one port for every host"),
+        ("host=h user=u sslkey=/k sslpassword=secret", "the connection's sslpassword"),
+        ("host=h user=u scram_client_key=secret", "the connection's scram_client_key"),
+    ],
+)
+def test_what_dbt_cannot_be_told_is_refused_with_what_to_set(conninfo: str, told: str) -> None:
+    with pytest.raises(SettingsError, match=told) as refused:
+        dbt_environment(Settings(conninfo=conninfo), {})
+    assert "SESSION_ANALYTICS_BUILDER_URL" in str(refused.value)
+    assert "secret" not in str(refused.value)
 
 
 def _event(name: str, status: str, node: str, materialized: str = "fold") -> Event:
