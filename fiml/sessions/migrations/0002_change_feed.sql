@@ -428,7 +428,8 @@ begin
 end
 $$;
 comment on function analytics.meet_horizon is
-'A horizon that is newer than the writer''s snapshot cannot be seen in it: meeting it is a serialization failure.';
+'A horizon that is newer than the writer''s snapshot cannot be seen in it: meeting it is a serialization '
+'failure.';
 
 create function analytics.admit_new_user() returns trigger
 language plpgsql security definer set search_path from current
