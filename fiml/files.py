@@ -56,9 +56,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             if there is not None:
                 os.fchmod(descriptor, stat.S_IMODE(there.st_mode))
                 if (there.st_uid, there.st_gid) != (os.geteuid(), os.getegid()):
-                    # Whoever may not give files away keeps them.
-                    with suppress(PermissionError):
-                        os.fchown(descriptor, there.st_uid, there.st_gid)
+                    _give(descriptor, there.st_uid, there.st_gid)
             yield file
             file.flush()
             os.fsync(descriptor)
@@ -88,6 +86,15 @@ def _descriptor(path: Path) -> int | None:
             # No link, or nothing.
             return None
     return None
+
+
+def _give(descriptor: int, user: int, group: int) -> None:
+    try:
+        os.fchown(descriptor, user, group)
+    except PermissionError:
+        # Whoever may not give files away keeps them, and may share them with a group they are in.
+        with suppress(PermissionError):
+            os.fchown(descriptor, -1, group)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -87,6 +88,39 @@ def test_a_file_that_was_there_keeps_its_owner(tmp_path: Path) -> None:
     os.chown(target, 12_345, 23_456)
     write(target, b"new")
     assert (target.stat().st_uid, target.stat().st_gid) == (12_345, 23_456)
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A folder of a group, in which somebody who is in it works while the test lasts."""
+    # pytest's own folders are closed to others than root.
+    with TemporaryDirectory(prefix="session-analytics-tests-") as name:
+        folder = Path(name)
+        os.chown(folder, 12_345, 23_456)
+        folder.chmod(0o770)
+        groups, group = os.getgroups(), os.getegid()
+        os.setgroups([23_456])
+        os.setegid(34_567)
+        os.seteuid(34_567)
+        try:
+            yield folder
+        finally:
+            os.seteuid(0)
+            os.setegid(group)
+            os.setgroups(groups)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+def test_a_file_of_another_s_that_is_shared_with_a_group_stays_so(shared_folder: Path) -> None:
+    target = shared_folder / "figures.csv"
+    target.write_bytes(b"")
+    target.chmod(0o660)
+    os.seteuid(0)
+    os.chown(target, 12_345, 23_456)
+    os.seteuid(34_567)
+    write(target, b"new")
+    assert (target.read_bytes(), mode(target)) == (b"new", 0o660)
+    assert (target.stat().st_uid, target.stat().st_gid) == (34_567, 23_456)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
