@@ -60,7 +60,7 @@ $(LOCKED): requirements.lock
 		echo "'$(PYTHON) -m venv' does not work here. On Debian and Ubuntu: apt install python3-venv" >&2; \
 		exit 1; }
 	@$(BIN)/python -m pip install -qq --no-deps --require-hashes -r requirements.lock
-	@echo '$(CURDIR)' > $@
+	@pwd -P > $@
 
 $(INSTALLED): $(LOCKED) pyproject.toml
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --no-index --editable .

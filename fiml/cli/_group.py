@@ -39,6 +39,8 @@ _EXTRAS: Final = {
     "xlsxwriter": "export",
     "yaml": "alerts",
 }
+# Where the page is served, these are parts of what its own extra brings.
+_PARTS_OF_THE_PAGE: Final = ("alerts", "mcp")
 
 
 class Failure(click.ClickException):
@@ -98,7 +100,7 @@ class CommandLine(click.Group):
         except Exception as error:  # noqa: BLE001 - nobody should see a traceback unasked
             if ctx.params["debug"]:
                 traceback.print_exc()
-            raise _explained(error) from None
+            raise _explained(error, ctx.invoked_subcommand) from None
         return result
 
 
@@ -118,7 +120,7 @@ def _told_plainly() -> Iterator[None]:
         raise click.UsageError(printable(error.format_message()), error.ctx) from None
 
 
-def _explained(error: Exception) -> Failure:
+def _explained(error: Exception, command: str | None) -> Failure:
     match error:
         case InvalidArgumentError():
             return WrongUsage(str(error))
@@ -130,6 +132,8 @@ def _explained(error: Exception) -> Failure:
             hint = f". {error.diag.message_hint}" if error.diag.message_hint else ""
             return Failure(f"PostgreSQL: {said.splitlines()[0]}{hint}")
         case ModuleNotFoundError() if extra := _EXTRAS.get(str(error.name).partition(".")[0]):
+            if command == "serve" and extra in _PARTS_OF_THE_PAGE:
+                extra = "web"
             return Failure(
                 f"this command needs {error.name}: pip install 'session-analytics[{extra}]'"
             )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+# Without it the server would start, and know no /live.
+import websockets  # noqa: F401
+
 from fiml.mcp.http import network_access
 from fiml.monitoring.logs import audit_to_stderr, log_to_stderr
 from fiml.network.listening import serve_app

@@ -1,9 +1,12 @@
 """A file is written whole or not at all."""
 
 import os
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -87,6 +90,39 @@ def test_a_file_that_was_there_keeps_its_owner(tmp_path: Path) -> None:
     assert (target.stat().st_uid, target.stat().st_gid) == (12_345, 23_456)
 
 
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A folder of a group, in which somebody who is in it works while the test lasts."""
+    # pytest's own folders are closed to others than root.
+    with TemporaryDirectory(prefix="session-analytics-tests-") as name:
+        folder = Path(name)
+        os.chown(folder, 12_345, 23_456)
+        folder.chmod(0o770)
+        groups, group = os.getgroups(), os.getegid()
+        os.setgroups([23_456])
+        os.setegid(34_567)
+        os.seteuid(34_567)
+        try:
+            yield folder
+        finally:
+            os.seteuid(0)
+            os.setegid(group)
+            os.setgroups(groups)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+def test_a_file_of_another_s_that_is_shared_with_a_group_stays_so(shared_folder: Path) -> None:
+    target = shared_folder / "figures.csv"
+    target.write_bytes(b"")
+    target.chmod(0o660)
+    os.seteuid(0)
+    os.chown(target, 12_345, 23_456)
+    os.seteuid(34_567)
+    write(target, b"new")
+    assert (target.read_bytes(), mode(target)) == (b"new", 0o660)
+    assert (target.stat().st_uid, target.stat().st_gid) == (34_567, 23_456)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_a_file_that_may_not_be_written_is_not_replaced(tmp_path: Path) -> None:
     target = tmp_path / "figures.csv"
@@ -118,6 +154,44 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
     reader.join(timeout=30)
     assert read == [b"figures"]
     assert names(tmp_path) == ["pipe"]
+
+
+@pytest.mark.parametrize("link", [None, "link", "folder"])
+def test_what_is_open_already_is_written_to_where_it_was(tmp_path: Path, link: str | None) -> None:
+    target = tmp_path / "figures.csv"
+    with target.open("wb", buffering=0) as file:
+        place = Path("/dev/fd", str(file.fileno()))
+        if link == "link":
+            (tmp_path / "link").symlink_to(place)
+            place = tmp_path / "link"
+        elif link == "folder":
+            (tmp_path / "folder").symlink_to("/dev/fd")
+            place = tmp_path / "folder" / place.name
+        file.write(b"head, ")
+        write(place, b"figures")
+        file.write(b", foot")
+    assert target.read_bytes() == b"head, figures, foot"
+
+
+@pytest.mark.parametrize("place", ["pipe", "socket"])
+def test_the_other_end_of_what_is_open_gets_it(place: str) -> None:
+    with ExitStack() as stack:
+        if place == "pipe":
+            ends = os.pipe()
+            reading, writing = (stack.enter_context(os.fdopen(end, "r+b", 0)) for end in ends)
+        else:
+            pair = (stack.enter_context(end) for end in socket.socketpair())
+            reading, writing = (stack.enter_context(end.makefile("rwb", 0)) for end in pair)
+        write(Path(f"/dev/fd/{writing.fileno()}"), b"figures")
+        assert reading.read(7) == b"figures"
+
+
+def test_a_descriptor_that_is_not_open_is_refused_at_once() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    os.close(writing)
+    with pytest.raises(OSError, match="Bad file descriptor"), replacing(Path(f"/dev/fd/{writing}")):
+        pytest.fail("the block was entered")
 
 
 def test_names_as_long_as_names_can_be_are_taken(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import openpyxl
 import psycopg
 import pytest
+from cli.conftest import COMMAND
 from click.testing import Result
 from pypdf import PdfReader
 
@@ -35,6 +37,7 @@ select
     '["AAPL"]'
 from generate_series(1, %s) as number
 """
+BASH = shutil.which("bash")
 FORMULA = "=HYPERLINK(1)"
 
 
@@ -324,3 +327,25 @@ def _read(descriptor: int) -> bytes:
         return os.read(descriptor, 65_536)
     except OSError:
         return b""
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ('"$@" --output /dev/stdout | cat > o', "{}"),
+        ('"$@" --output >(cat > o); wait $!', "{}"),
+        ('{ echo head; "$@" --output /dev/stdout; echo foot; } > o', "head\n{}foot\n"),
+        ('echo before > o; "$@" --output /dev/stdout >> o', "before\n{}"),
+    ],
+    ids=["pipe", "substitution", "redirected", "appended"],
+)
+@pytest.mark.skipif(BASH is None, reason="there is no bash")
+def test_what_the_shell_opened_gets_the_export_among_the_rest(
+    migrated_database: str, tmp_path: Path, script: str, expected: str
+) -> None:
+    command = [COMMAND, "export", "--format", "csv"]
+    given = {"env": {**os.environ, "DATABASE_URL": migrated_database}, "cwd": tmp_path}
+    rows = subprocess.run(command, **given, capture_output=True, check=True).stdout.decode()
+    assert rows.startswith("session_id,")
+    subprocess.run([BASH, "-ec", script, "bash", *command], **given, timeout=60, check=True)
+    assert (tmp_path / "o").read_bytes().decode() == expected.format(rows)

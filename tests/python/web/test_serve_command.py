@@ -95,6 +95,23 @@ def test_an_address_of_another_machine_is_told() -> None:
     assert reason == "cannot listen on 192.0.2.1 port 0: Cannot assign requested address"
 
 
+@pytest.mark.parametrize("package", ["jinja2", "markupsafe", "uvicorn", "websockets"])
+def test_a_package_that_is_missing_is_told_before_it_serves(package: str) -> None:
+    without = f"import sys; sys.modules[{package!r}] = None; from fiml.cli import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", without, *("serve", "--no-fold", "--insecure-local", "--port", "0")],
+        env={**os.environ, "DATABASE_URL": NOWHERE},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        f"Error: this command needs {package}: pip install 'session-analytics[web]'\n"
+    )
+
+
 def test_nothing_secret_is_an_argument_which_every_process_can_read() -> None:
     options = {name for parameter in main.commands["serve"].params for name in parameter.opts}
     assert options == {
