@@ -7,7 +7,9 @@ so what it says has to be in them, and its name must not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import psycopg
@@ -20,12 +22,15 @@ __all__ = [
     "checked_conninfo",
     "connection_parameters",
     "connection_variables",
+    "variables_put_aside",
     "without_service",
 ]
 
 # A version of TLS that libpq refuses, in each of the keywords that take one.
 _REFUSED: Final = "none"
 _TAKE_A_VERSION: Final = ("ssl_min_protocol_version", "ssl_max_protocol_version")
+# Which is no keyword's variable.
+_OLD_FORM_OF_SSLMODE: Final = "PGREQUIRESSL"
 
 
 def checked_conninfo(name: str, given: str) -> str:
@@ -101,15 +106,30 @@ def connection_variables(
         parameters: by keyword.
         environ: everything else, and what the parameters do not say of the connection.
     """
-    names = {
-        option.keyword.decode(): option.envvar.decode()
-        for option in Conninfo.get_defaults()
-        if option.envvar is not None
-    }
+    names = _variables_by_keyword()
     variables = {names[key]: value for key, value in parameters.items() if key in names}
     return {
         **{name: value for name, value in environ.items() if name != "PGSERVICE"},
         **variables,
+    }
+
+
+@contextmanager
+def variables_put_aside() -> Iterator[None]:
+    """Have none of the variables that libpq takes a connection from in this process meanwhile."""
+    names = {*_variables_by_keyword().values(), _OLD_FORM_OF_SSLMODE}
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+
+
+def _variables_by_keyword() -> dict[str, str]:
+    return {
+        option.keyword.decode(): option.envvar.decode()
+        for option in Conninfo.get_defaults()
+        if option.envvar is not None
     }
 
 

@@ -119,6 +119,7 @@ async def deliver(
     kinds: Collection[str],
     seconds: float,
     report_name: str | None = None,
+    at_once: bool = False,
 ) -> tuple[list[Notice], str | None]:
     """Deliver what waits for a channel, oldest first, until one fails: the next would too.
 
@@ -130,6 +131,7 @@ async def deliver(
         kinds: of notices.
         seconds: what `send` may take.
         report_name: of one report alone.
+        at_once: also what failed before and is to wait for its next attempt.
 
     Returns:
         What was delivered, and what the last attempt failed with, if it did.
@@ -144,7 +146,7 @@ async def deliver(
         async def attempt(connection: Connection) -> tuple[Notice | None, str | None]:
             async with connection.transaction():
                 await connection.execute(_PATIENCE, [f"{int(limit * 1000)}"])
-                notice = await _claimed(connection, channel, kinds, report_name)
+                notice = await _claimed(connection, channel, kinds, report_name, at_once=at_once)
                 if notice is None:
                     return None, None
                 problem: str | None = None
@@ -204,11 +206,22 @@ async def undelivered(connection: Connection) -> list[Undelivered]:
 
 
 async def _claimed(
-    connection: Connection, channel: str, kinds: Collection[str], report_name: str | None
+    connection: Connection,
+    channel: str,
+    kinds: Collection[str],
+    report_name: str | None,
+    *,
+    at_once: bool,
 ) -> Notice | None:
     async with connection.cursor(row_factory=class_row(Notice)) as cursor:
         await cursor.execute(
-            _CLAIM, {"channel": channel, "kinds": list(kinds), "report_name": report_name}
+            _CLAIM,
+            {
+                "channel": channel,
+                "kinds": list(kinds),
+                "report_name": report_name,
+                "at_once": at_once,
+            },
         )
         return await cursor.fetchone()
 
@@ -248,7 +261,7 @@ where
     and (%(report_name)s::text is null or notices.report_name = %(report_name)s)
     and notices.delivered_at is null
     and notices.given_up_at is null
-    and notices.next_attempt_at <= clock_timestamp()
+    and (%(at_once)s or notices.next_attempt_at <= clock_timestamp())
     and (
         notices.kind <> 'over'
         or not exists (

@@ -13,7 +13,15 @@ from fiml.alerts.channels.mail import Attachment, compose, send_mail
 from fiml.alerts.figures_of_week import body_values, read_week
 from fiml.alerts.file import load
 from fiml.alerts.model import AlertFile, Report, SmtpChannel
-from fiml.alerts.notices import FOLDER, Notice, deliver, delivered_reports, enqueue_report
+from fiml.alerts.notices import (
+    FOLDER,
+    Notice,
+    Undelivered,
+    deliver,
+    delivered_reports,
+    enqueue_report,
+    undelivered,
+)
 from fiml.alerts.templates import rendered
 from fiml.alerts.weeks import Week, latest_due
 from fiml.database import Connection, Database
@@ -23,7 +31,7 @@ from fiml.files import replacing
 from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 
-__all__ = ["LastSent", "Sent", "last_sent", "next_week", "send_reports"]
+__all__ = ["LastSent", "Sent", "is_waiting", "last_sent", "next_week", "send_reports"]
 
 # Reading and drawing, and writing to a folder that may be far away.
 _SECONDS_TO_MAKE: Final = 120.0
@@ -35,7 +43,7 @@ class Sent:
 
     Attributes:
         delivered: report, week and channel of each that was sent now.
-        undelivered: report and channel of each that failed, and how.
+        undelivered: report and channel of each that failed, now or before, and how the last time.
     """
 
     reports: int = 0
@@ -85,6 +93,12 @@ async def last_sent(settings: Settings) -> dict[str, LastSent]:
     return found
 
 
+def is_waiting(notice: Undelivered, report: Report) -> bool:
+    """Whether a notice that is not delivered is a report's, by a way that the report still has."""
+    ways = {report.channel, FOLDER if report.folder else None}
+    return (notice.kind, notice.subject) == ("report", report.name) and notice.channel in ways
+
+
 def next_week(report: Report, sent: LastSent | None, now: datetime) -> tuple[Week, datetime]:
     """The week that is to be sent next, and from when on: the past, where it is due."""
     week = latest_due(report, now)
@@ -93,12 +107,15 @@ def next_week(report: Report, sent: LastSent | None, now: datetime) -> tuple[Wee
     return week, week.due(report.at)
 
 
-async def send_reports(settings: Settings, now: datetime | None = None) -> Sent:
+async def send_reports(
+    settings: Settings, now: datetime | None = None, *, at_once: bool = False
+) -> Sent:
     """Send the reports that are due and were not sent: each week's once for each channel.
 
     Args:
         settings: the alert file, and the database.
         now: for the choice of the week; default: the time of this machine.
+        at_once: also what failed before and is to wait for its next attempt.
 
     Raises:
         SettingsError: no file is named, or it cannot be used.
@@ -113,20 +130,20 @@ async def send_reports(settings: Settings, now: datetime | None = None) -> Sent:
         Database(settings.connecting_as(Purpose.BUILDER)) as state,
     ):
         for report in alerts.reports:
-            await _send(report, latest_due(report, moment), alerts, figures, state, sent)
+            ways = _ways(report, alerts, figures)
+            await _send(report, latest_due(report, moment), ways, state, sent, at_once=at_once)
     return sent
 
 
 async def _send(
     report: Report,
     week: Week,
-    alerts: AlertFile,
-    figures: Database,
+    ways: Mapping[str, _Way],
     state: Database,
     sent: Sent,
+    *,
+    at_once: bool,
 ) -> None:
-    ways = _ways(report, alerts, figures)
-
     async def enqueue(connection: Connection) -> None:
         await enqueue_report(connection, report.name, week.label, list(ways))
 
@@ -139,10 +156,15 @@ async def _send(
             kinds=("report",),
             report_name=report.name,
             seconds=seconds + _SECONDS_TO_MAKE,
+            at_once=at_once,
         )
         sent.delivered += [(report.name, str(notice.period), channel) for notice in delivered]
         if problem is not None:
             sent.undelivered[report.name, channel] = problem
+    # What failed before and was not tried now is no less a failure.
+    for notice in await state.run(undelivered, is_repeatable=True):
+        if is_waiting(notice, report) and notice.problem is not None:
+            sent.undelivered.setdefault((report.name, notice.channel), notice.problem)
 
 
 _Way = tuple[Callable[[Notice], Awaitable[None]], float]

@@ -72,7 +72,8 @@ def reports(*, send: bool) -> None:
     """Show the weekly reports, or send those that are due.
 
     They are in the file of SESSION_ANALYTICS_ALERTS_FILE. A report is due on the Monday after its
-    week, and is sent once, however often this runs. Exit code 1 where one could not be delivered.
+    week, and is sent once, however often this runs; one that failed is tried again at once. Exit
+    code 1 where one could not be delivered.
     """
     from fiml.alerts.file import load
     from fiml.alerts.notices import FOLDER
@@ -83,7 +84,7 @@ def reports(*, send: bool) -> None:
         _show_reports(found)
         return
     with connected_settings(Purpose.BUILDER) as settings, reporting("Sending reports"):
-        sent = run_async(send_reports(settings))
+        sent = run_async(send_reports(settings, at_once=True))
     folders = {report.name: report.folder for report in found}
 
     def way(name: str, channel: str) -> str:
@@ -103,16 +104,18 @@ def reports(*, send: bool) -> None:
 def _show_reports(found: Sequence[Report]) -> None:
     from datetime import UTC, datetime
 
-    from fiml.alerts.reports import last_sent, next_week
+    from fiml.alerts.reports import is_waiting, last_sent, next_week
 
     if not found:
         click.echo("The file has no reports.")
         return
     known: Mapping[str, LastSent] | None = None
+    waiting: list[Undelivered] = []
     problem = ""
     try:
         with connected_settings(Purpose.READER) as settings:
             known = run_async(last_sent(settings))
+            _, waiting = run_async(_look(settings))
     except (Failure, SessionAnalyticsError) as error:
         problem = str(error)
     now = datetime.now(UTC)
@@ -135,6 +138,14 @@ def _show_reports(found: Sequence[Report]) -> None:
             click.echo(printable(line))
     if known is None:
         click.echo(printable(f"What was sent is not known: {problem}"), err=True)
+    failed = [
+        notice
+        for notice in waiting
+        if notice.attempts and any(is_waiting(notice, report) for report in found)
+    ]
+    _show_waiting(failed)
+    if failed:
+        click.get_current_context().exit(1)
 
 
 async def _look(settings: Settings) -> tuple[list[RuleState], list[Undelivered]]:

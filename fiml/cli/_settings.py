@@ -14,7 +14,16 @@ __all__ = ["settings"]
 
 _HIDDEN: Final = "********"
 _NONE: Final = "-"
-_SECRETS: Final = ("password", "sslpassword", "oauth_client_secret")
+# What libpq has a program show as a password, or not at all.
+_MARKS: Final = (b"*", b"D")
+# Beside what libpq itself says is none to be shown; what older ones say of these is not known.
+_SECRETS: Final = {
+    "password",
+    "sslpassword",
+    "scram_client_key",
+    "scram_server_key",
+    "oauth_client_secret",
+}
 
 
 @click.command()
@@ -47,6 +56,7 @@ def _value(setting: Setting) -> str:
 
 def _without_secrets(given: str) -> str:
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
+    from psycopg.pq import Conninfo
 
     from fiml.errors import SettingsError
     from fiml.libpq import checked_conninfo
@@ -56,5 +66,8 @@ def _without_secrets(given: str) -> str:
     except SettingsError:
         # Whatever it is, it may hold a password.
         return "(set, but no PostgreSQL connection string)"
-    hidden = {name: _HIDDEN for name in _SECRETS if name in parts}
+    marked = {
+        option.keyword.decode() for option in Conninfo.get_defaults() if option.dispchar in _MARKS
+    }
+    hidden = {name: _HIDDEN for name in parts if name in marked | _SECRETS}
     return make_conninfo("", **{**parts, **hidden})

@@ -91,7 +91,7 @@ def run(*, sessions: int = SESSIONS, seed: int = 1, fold: bool = True) -> int:
 
 def _run(console: Console, steps: Steps, sessions: int, seed: int, *, fold: bool) -> None:
     environ = dict(os.environ)
-    folder = _own_folder(Settings.from_environment())
+    folder = _own_folder()
     log = folder / _LOG
     log.write_bytes(b"")
     with ExitStack() as stack:
@@ -203,7 +203,10 @@ def _present_hour(conninfo: str) -> datetime:
     return row[0].astimezone(UTC)
 
 
-def _own_folder(settings: Settings) -> Path:
+def _own_folder() -> Path:
+    # Of the settings this one alone: others may speak of a server that is not the demo's.
+    name = "SESSION_ANALYTICS_PROJECT_DIR"
+    settings = Settings.from_environment({name: os.environ.get(name, "")})
     folder = settings.project_dir.resolve() / _FOLDER
     if not folder.is_dir():
         folder.mkdir(parents=True)
@@ -282,7 +285,7 @@ def _reason(error: BaseException) -> str:
     sentence = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, SessionAnalyticsError | psycopg.Error | OSError):
         return sentence
-    log = _own_folder(Settings.from_environment()) / _LOG
+    log = _own_folder() / _LOG
     with log.open("a", encoding="utf-8") as file:
         traceback.print_exception(error, file=file)
     return f"unexpected {type(error).__name__}: {sentence}; see {log}"

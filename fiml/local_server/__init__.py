@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from fiml.errors import LocalServerError
+from fiml.libpq import variables_put_aside
 from fiml.local_server._binaries import Source, find_binaries
 from fiml.local_server._cluster import USER, read_password
 from fiml.local_server._home import Home, Running
@@ -89,8 +90,16 @@ def local_server(data_dir: Path | None = None, *, durable: bool = True) -> Itera
     `durable=False` is for throw-away data: faster, and lost when the machine crashes. It counts for
     the one who starts the server.
 
+    While it is used, libpq's own variables are not in this process's environment: they speak of
+    another server, and what they demand of a connection the local one need not have.
+
     Raises LocalServerError when there is no server and none can be started.
     """
+    with variables_put_aside():
+        yield from _used(data_dir, durable=durable)
+
+
+def _used(data_dir: Path | None, *, durable: bool) -> Iterator[LocalServer]:
     folder = _default_folder() if data_dir is None else data_dir.resolve()
     home = Home(folder)
     try:

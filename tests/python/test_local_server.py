@@ -134,6 +134,35 @@ def available(choice: str) -> Binaries | None:
         return None
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PGSSLMODE", "require"),
+        ("PGREQUIRESSL", "1"),
+        ("PGHOSTADDR", "192.0.2.1"),
+        ("PGCHANNELBINDING", "require"),
+        ("PGREQUIREAUTH", "none"),
+        ("PGTARGETSESSIONATTRS", "standby"),
+        ("PGOPTIONS", "-c role=nobody"),
+        ("PGSERVICE", "nowhere"),
+    ],
+)
+def test_variables_that_speak_of_another_server_keep_nobody_from_it(
+    made_folder: Path,
+    start_client: Callable[[Path], Client],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+) -> None:
+    monkeypatch.setenv(name, value)
+    with local_server(made_folder, durable=False) as server:
+        assert answer(server.conninfo()) == 1
+        other = start_client(made_folder)
+        assert other.facts()["keeper"] == server.keeper_pid
+        other.end()
+    assert os.environ[name] == value
+
+
 @pytest.mark.parametrize("source", ["system", "embedded"])
 def test_either_kind_of_binaries_gives_a_server_that_ends_with_its_user(
     folder: Path, monkeypatch: pytest.MonkeyPatch, source: str

@@ -129,6 +129,26 @@ def test_a_folder_that_is_missing_is_named(run: Run, file: File, database: Conne
     )
 
 
+def test_a_report_that_failed_is_a_failure_until_it_is_sent_and_sending_does_not_wait(
+    run: Run, file: File, database: Connection
+) -> None:
+    file.reports = [{"name": "weekly", "folder": "missing"}]
+    file.write()
+    # From the second failure on the next attempt is a quarter of an hour away, and more.
+    for _ in range(3):
+        failed = run("reports", "--send")
+        assert failed.exit_code == 1
+        assert "No such file or directory; make it first" in failed.stderr
+        assert "Nothing to send" not in failed.stdout
+    shown = run("reports")
+    assert shown.exit_code == 1
+    assert "Not delivered yet: weekly (report) to its folder, 3 attempts" in shown.stderr
+    (file.path.parent / "missing").mkdir()
+    assert run("reports", "--send").exit_code == 0
+    assert run("reports").exit_code == 0
+    assert len(list(file.path.parent.glob("missing/weekly.*.pdf"))) == 1
+
+
 def test_reports_are_shown_without_a_database(run: Run, file: File) -> None:
     file.reports = [{"name": "weekly", "folder": "."}]
     file.write()

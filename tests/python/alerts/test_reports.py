@@ -261,6 +261,22 @@ async def test_what_fails_is_tried_again_and_the_rest_is_sent(
     assert len(mailbox.mails) == 1
 
 
+async def test_what_waits_for_its_next_attempt_is_a_failure_and_is_sent_where_that_is_asked(
+    settings: Settings, reporting: Callable[..., None], mailbox: Mailbox
+) -> None:
+    reporting(folder=None)
+    mailbox.answer = "451 not now"
+    for _ in range(2):
+        assert not (await send_reports(settings, WEDNESDAY)).succeeded
+    mailbox.answer = None
+    waiting = await send_reports(settings, WEDNESDAY)
+    assert (waiting.delivered, mailbox.mails) == ([], [])
+    assert waiting.undelivered == {("platform", "mail"): "the server answered 451"}
+    asked = await send_reports(settings, WEDNESDAY, at_once=True)
+    assert asked.delivered == [("platform", WEEK, "mail")]
+    assert asked.succeeded
+
+
 async def test_a_file_is_written_whole_or_not_at_all(
     settings: Settings,
     reporting: Callable[..., None],

@@ -78,6 +78,33 @@ def test_stats_without_sessions_says_so(run: Run, migrated_database: str) -> Non
     assert NO_METRICS_MESSAGE in told
 
 
+@pytest.mark.parametrize("columns", ["30", "40", "60", "80", "100", "120", "160"])
+def test_a_time_series_cuts_no_figure_however_narrow_the_terminal(
+    run: Run, migrated_database: str, source: Connection, columns: str
+) -> None:
+    source.execute(
+        "insert into session_metrics (session_id, session_type, created_at, duration_seconds, "
+        "total_queries, abandoned) select gen_random_uuid(), 'equity', now() - interval '1 minute',"
+        " 1000000, 2000000000, true from generate_series(1, 1200)"
+    )
+    command = ("timeseries", "--days", "3")
+    told = succeeded(run(*command, conninfo=migrated_database, COLUMNS=columns))
+    assert "…" not in told
+    assert "1,200" in told
+    assert max(map(len, told.splitlines())) <= int(columns)
+    headings = ["sessions", "archived", "queries", "q/session", "duration", "abandoned"]
+    left_out = re.search(r"Left out to fit: (.*)\. A wider", " ".join(told.split()))
+    missing = left_out[1].split(", ") if left_out else []
+    table, _, _ = told.partition("Left out")
+    assert [name for name in headings if name in table.split()] == [
+        name for name in headings if name not in missing
+    ]
+    assert bool(missing) == (int(columns) < 100)
+    # Below that it goes on in a second line.
+    if int(columns) >= 40:
+        assert ("2,400,000,000,000" in told) == ("queries" not in missing)
+
+
 @pytest.mark.parametrize("grain", ["hour", "day", "week", "month"])
 def test_a_time_series_fits_80_columns(
     run: Run, migrated_database: str, source: Connection, grain: str

@@ -83,7 +83,7 @@ def test_the_tool_folds_with_a_builder_s_login_alone(
 
 @pytest.mark.usefixtures("demo")
 def test_where_a_reader_is_named_the_demo_is_never_shown(run: Run) -> None:
-    assert succeeded(run("stats", "--json"))
+    assert succeeded(run("stats", "--json", PGSSLMODE="require", PGOPTIONS="-c role=nobody"))
     for command in (["stats"], ["export"]):
         assert failed(run(*command, **{READER: NOWHERE})).startswith("cannot connect: ")
     for command in (["migrate"], ["archive"], ["build"], ["dagster"], ["run", "true"]):

@@ -2,9 +2,11 @@
 
 import re
 
+import psycopg
 import pytest
 from cli.outcomes import NOWHERE, Run, failed, succeeded
 from click.testing import CliRunner
+from psycopg.conninfo import make_conninfo
 
 from fiml.cli import main
 from fiml.settings import SETTINGS
@@ -109,6 +111,20 @@ def test_a_setting_that_does_not_parse_is_named(run: Run) -> None:
     assert told.startswith("SESSION_ANALYTICS_POOL_SIZE is 'many'")
     told = failed(run("stats", conninfo="mysql://someone:secret@host/x"))
     assert told.startswith("DATABASE_URL is no PostgreSQL connection string")
+
+
+@pytest.mark.parametrize(
+    "keyword", ["password", "sslpassword", "scram_client_key", "scram_server_key"]
+)
+def test_settings_hide_what_is_as_good_as_a_password(run: Run, keyword: str) -> None:
+    try:
+        make_conninfo("", **{keyword: "SECRETKEY=="})
+    except psycopg.ProgrammingError:
+        pytest.skip("this libpq does not know it")
+    told = succeeded(run("settings", conninfo=f"host=h user=u {keyword}=SECRETKEY=="))
+    assert "SECRETKEY" not in told
+    assert f"{keyword}=********" in told.replace("\n", "")
+    assert "user=u" in told
 
 
 def test_settings_lists_every_setting_and_hides_passwords(run: Run) -> None:

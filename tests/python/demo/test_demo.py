@@ -225,6 +225,8 @@ def test_it_tells_nobody_of_sample_data_whatever_is_exported_for_another_databas
             SESSION_ANALYTICS_BI_ROLE="analysts",
             SESSION_ANALYTICS_TRACES="otlp",
             OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint,
+            PGSERVICE="nowhere",
+            PGSSLMODE="require",
         )
     _assert_shows_both_answers(run)
     assert receiver.requests == []

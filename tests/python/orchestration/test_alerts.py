@@ -125,8 +125,11 @@ def test_reports_are_sent_on_their_schedule_and_once(
     file.reports = [{"name": "weekly", "channel": "mail"}]
     file.write()
     mailbox.answer = "451 not now"
-    assert not run(instance, "send_reports").success
+    # The later ones wait for the next attempt, and a week that is due was sent as little.
+    for _ in range(3):
+        assert not run(instance, "send_reports").success
     mailbox.answer = None
+    database.execute("update analytics.notices set next_attempt_at = now()")
     for _ in range(2):
         assert run(instance, "send_reports").success
     assert len(mailbox.mails) == 1
