@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -160,6 +161,14 @@ def migrated_database(make_database: Callable[..., str], migrated_template: str)
 def marts() -> tuple[Mart, ...]:
     """What a build folds."""
     return load_marts(Settings.from_environment())
+
+
+@pytest.fixture
+def hang_ups_are_heard() -> Iterator[None]:
+    """Also where the tests were started to outlive their terminal (`nohup`): it is inherited."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

@@ -13,14 +13,7 @@ import pytest
 from cli.conftest import COMMAND, NO_DATABASE
 from click.testing import Result
 
-
-@pytest.fixture(autouse=True)
-def hang_ups_are_heard() -> Iterator[None]:
-    """Also where the tests were started to outlive their terminal (`nohup`): it is inherited."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
+pytestmark = pytest.mark.usefixtures("hang_ups_are_heard")
 
 ASK = "import os, psycopg; print(psycopg.connect({}).info.dbname)"
 

@@ -15,6 +15,8 @@ from warehouse.application import Connection, leave_expired_sessions, wait_until
 from fiml.cli._dagster import dagster_command, dagster_environment
 from fiml.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("hang_ups_are_heard")
+
 WITHOUT_FOLDING = """
 import sys
 from fiml.cli._dagster import run
