@@ -55,7 +55,7 @@ for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     if {is_handled} and signal.getsignal(number) != signal.SIG_IGN:
         signal.signal(number, end)
 print("ready", flush=True)
-time.sleep(60)
+time.sleep(60)  # unless a signal ends it, as the test expects
 """
 
 
