@@ -23,7 +23,8 @@ __all__ = ["FoldedCounts", "ServingCache", "WindowKey"]
 WindowKey = tuple[str | None, str | None, int]
 
 _KEYS: Final = "select key_id, kind, name from serving.keys where key_id > %s order by key_id"
-_FORGOTTEN: Final = "forgotten"
+# Kinds that are no names: see `Keys.explain`.
+_NAMELESS: Final = frozenset({"forgotten", "overflow"})
 # Windows whose folded part is kept, and the most bytes of their vectors: with five thousand symbols
 # one has 40 kB, with two hundred thousand 1.6 MB.
 _KEPT_WINDOWS: Final = 256
@@ -42,7 +43,8 @@ Vector = np.ndarray[Any, np.dtype[np.int64]]
 class Keys:
     """What each key counts. Keys are only ever added, by one incarnation of a database.
 
-    A key whose name was forgotten counts nothing, in any vector as new as the forgetting.
+    A key whose name was forgotten counts nothing, in any vector as new as the forgetting. The key
+    of the overflow counts names that have none: what they are the marts know.
     """
 
     def __init__(self, incarnation: str | None = None) -> None:
@@ -51,8 +53,7 @@ class Keys:
         self.names: list[str] = [""]
         self.ids_by_kind: dict[str, list[int]] = {}
         self.ids: dict[tuple[str, str], int] = {}
-        # Keys of transactions that failed, and those that were forgotten.
-        self.gaps = [0]
+        self.nameless = [0]
         self._arrays: dict[str, Vector] = {}
 
     async def fetch(self, connection: Connection) -> None:
@@ -63,11 +64,11 @@ class Keys:
             # Another read may have learned it meanwhile.
             if key_id < len(self.names):
                 continue
-            self.gaps.extend(range(len(self.names), key_id))
+            self.nameless.extend(range(len(self.names), key_id))
             self.names.extend("" for _ in range(key_id - len(self.names)))
-            if kind == _FORGOTTEN:
+            if kind in _NAMELESS:
                 self.names.append("")
-                self.gaps.append(key_id)
+                self.nameless.append(key_id)
                 continue
             self.names.append(name)
             self.ids_by_kind.setdefault(kind, []).append(key_id)
@@ -85,10 +86,10 @@ class Keys:
         return ids[occurs], counts[occurs]
 
     def explain(self, vector: Vector) -> bool:
-        """Whether every key that the vector counts is known."""
+        """Whether every key that the vector counts has a name."""
         width = len(vector)
         return width <= len(self.names) and not any(
-            vector[key_id] for key_id in self.gaps if key_id < width
+            vector[key_id] for key_id in self.nameless if key_id < width
         )
 
 
@@ -227,7 +228,8 @@ class ServingCache:
     ) -> FoldedCounts | None:
         """What rows of the layer (sums, signs and entries) add up to.
 
-        `None` where they name a key that nobody knows: it is not the layer that this module reads.
+        `None` where they count what has no name here: more names than the layer has keys for, or
+        it is not the layer that this module reads.
         """
         if incarnation != self._keys.incarnation:
             self._windows.clear()

@@ -67,7 +67,7 @@ _PERIODS_IN_A_ROW: Final = 50
 
 
 class _UnknownLayer(Exception):  # noqa: N818 - it is no error: the marts answer
-    """The entries are not those that this module reads."""
+    """The entries count what has no name here."""
 
 
 async def read_window(
@@ -184,7 +184,7 @@ async def _each_period(
     With what is folded of it; None where there is no cache, so that nothing is.
 
     Raises:
-        _UnknownLayer: the entries are not those that this module reads.
+        _UnknownLayer: the entries count what has no name here.
     """
     incarnation = next(part.incarnation for _, part in rows if part.part == "window")
     for number, parts in enumerate(_by_period(rows, question)):

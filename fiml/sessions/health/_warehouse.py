@@ -87,7 +87,7 @@ async def builds(connection: Connection, settings: Settings, limits: Limits) -> 
 
 
 async def serving(connection: Connection, _settings: Settings, limits: Limits) -> list[Finding]:
-    """Whether the serving layer is there, and how far behind it is."""
+    """Whether the serving layer is there, how far behind it is, and whether it knows all names."""
     layer = await one_row(
         connection,
         """
@@ -110,6 +110,8 @@ async def serving(connection: Connection, _settings: Settings, limits: Limits) -
                     pg_proc.proname = 'read_window'
                     and pg_proc.pronamespace = to_regnamespace('analytics')
                     and has_table_privilege(to_regclass('serving.session_totals'), 'select')
+                    and has_table_privilege(to_regclass('serving.keys'), 'select')
+                    and has_table_privilege(to_regclass('serving.layout'), 'select')
             ) as oid
         ) as reading
         """,
@@ -125,6 +127,27 @@ async def serving(connection: Connection, _settings: Settings, limits: Limits) -
                 "read from the marts, which is slower.",
                 "Grant this role `usage` and `select` in the schema serving; if it was dropped, "
                 "`session-analytics uninstall` and `session-analytics migrate` make it again.",
+            )
+        ]
+    names = await one_row(
+        connection,
+        """
+        select layout.keyed_names, (select max(keys.key_id) - 1 from serving.keys) as given_away
+        from serving.layout
+        """,
+    )
+    if names.given_away >= names.keyed_names:
+        return [
+            Finding(
+                "serving.full",
+                Severity.WARNING,
+                "the serving layer knows no more names",
+                f"All {names.keyed_names:,} keys for assets, tags and query types are given away. "
+                "Windows with other names are right, but read from the marts, which is slow.",
+                "If so many names are meant, run as owner in psql: select "
+                "analytics.set_serving_layout(keyed_names => ...); up to 4194302. "
+                f"{_BUILD} It makes the layer again, with an entry of 8 bytes per name and "
+                "running total.",
             )
         ]
     if layer.unseen_rows > limits.unseen_rows:

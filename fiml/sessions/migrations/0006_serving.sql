@@ -19,6 +19,10 @@ create table serving.layout (
     -- A user with so many sessions has totals of his own, if not more than so many users have more.
     heavy_user_sessions integer not null default 2000,
     heavy_users integer not null default 200,
+    -- Every running row has an entry of each name that came before it.
+    keyed_names integer not null default 1000000,
+    -- Keys have 22 bits; zero is none, and the first one is everything else's.
+    constraint keyed_names_in_range check (keyed_names between 0 and 4194302),
     constraint heavy_user_sessions_in_range check (heavy_user_sessions between 1 and 1000000),
     constraint heavy_users_in_range check (heavy_users between 0 and 1000),
     constraint bucket_width_divides_hour_width check (
@@ -34,7 +38,8 @@ create table serving.layout (
     constraint running_days_in_range check (running_days between 1 and 64)
 );
 comment on table serving.layout is
-'One row: the widths of the levels. Changed through analytics.set_serving_layout alone.';
+'One row: the widths of the levels, and whom and what the layer knows at most. Changed through '
+'analytics.set_serving_layout alone.';
 insert into serving.layout default values;
 
 create table serving.scopes (
@@ -52,15 +57,18 @@ insert into serving.scopes (session_type)
 select scope.session_type
 from unnest(array[null, 'equity', 'crypto', 'portfolio', 'comparative', 'macro']) as scope (session_type);
 
--- 2^22 keys fit an entry. A vector far narrower than that is too wide to be read at once: see too_wide().
 create table serving.keys (
-    key_id integer generated always as identity primary key check (key_id < 4194304),
-    kind text not null check (kind in ('session_type', 'asset', 'tag', 'query_type', 'forgotten')),
+    key_id integer primary key check (key_id between 1 and 4194303),
+    kind text not null check (
+        kind in ('session_type', 'asset', 'tag', 'query_type', 'forgotten', 'overflow')
+    ),
     name text not null,
     unique (kind, name)
 );
 comment on table serving.keys is
-'One row per name that is counted. Only added to; a name is forgotten when all who had it were erased.';
+'One row per name that is counted. Only added to; a name is forgotten when all who had it were erased. Names '
+'that came when all keys were given away count together as overflow: the marts answer windows with them.';
+insert into serving.keys (key_id, kind, name) values (1, 'overflow', '');
 
 create table serving.session_totals (
     scope_id integer not null,
@@ -152,18 +160,22 @@ declare
     found_id integer := (select keys.key_id from serving.keys where keys.kind = kind and keys.name = name);
 begin
     if found_id is null then
+        found_id := (select max(keys.key_id) + 1 from serving.keys);
+        if found_id > (select layout.keyed_names + 1 from serving.layout) then
+            return (select keys.key_id from serving.keys where keys.kind = 'overflow');
+        end if;
         -- A commit that readers see and a crash then loses would give its keys away a second time.
         if current_setting('synchronous_commit') = 'off' then
             perform set_config('synchronous_commit', 'on', true);
         end if;
-        insert into serving.keys (kind, name) values (kind, name) returning keys.key_id into found_id;
+        insert into serving.keys (key_id, kind, name) values (found_id, kind, name);
     end if;
     return found_id;
 end
 $$;
 comment on function serving.key_id is
-'The key of a name; a name that has none gets one. Called under the lock of the watermark, so never twice at '
-'once.';
+'The key of a name; a name that has none gets one, or that of the overflow if no more are given away. Called '
+'under the lock of the watermark, so never twice at once.';
 
 create function serving.new_stamp() returns bigint
 language sql volatile parallel restricted
@@ -403,7 +415,8 @@ create function analytics.set_serving_layout(
     hour_width interval default null,
     running_days integer default null,
     heavy_user_sessions integer default null,
-    heavy_users integer default null
+    heavy_users integer default null,
+    keyed_names integer default null
 ) returns void
 language plpgsql
 as $$
@@ -415,12 +428,13 @@ begin
         hour_width = coalesce(set_serving_layout.hour_width, layout.hour_width),
         running_days = coalesce(set_serving_layout.running_days, layout.running_days),
         heavy_user_sessions = coalesce(set_serving_layout.heavy_user_sessions, layout.heavy_user_sessions),
-        heavy_users = coalesce(set_serving_layout.heavy_users, layout.heavy_users);
+        heavy_users = coalesce(set_serving_layout.heavy_users, layout.heavy_users),
+        keyed_names = coalesce(set_serving_layout.keyed_names, layout.keyed_names);
     update analytics.watermarks set watermark = null where mart = 'session_totals';
 end
 $$;
 comment on function analytics.set_serving_layout is
-'Changes widths of the serving layer; the next fold rebuilds it, and the marts answer until then.';
+'Changes the layout of the serving layer; the next fold rebuilds it, and the marts answer until then.';
 
 -- Reading ---------------------------------------------------------------------------------------------------
 

@@ -235,10 +235,10 @@ counted as (
 
 ),
 
-compared as (
+summed as (
 
     select
-        (counted.starts_at at time zone 'UTC')::date as activity_date,
+        counted.starts_at,
         counted.scope,
         counted.kind,
         counted.name,
@@ -246,6 +246,36 @@ compared as (
         coalesce(sum(counted.n) filter (where not counted.is_source), 0) as found_n
     from counted
     group by counted.starts_at, counted.scope, counted.kind, counted.name
+
+),
+
+-- Names that have no key count together.
+keyed as (
+
+    select
+        (summed.starts_at at time zone 'UTC')::date as activity_date,
+        summed.scope,
+        case when summed.kind = 'figure' then summed.kind else coalesce(known.kind, 'overflow') end as kind,
+        case when summed.kind = 'figure' then summed.name else coalesce(known.name, '') end as name,
+        summed.expected_n,
+        summed.found_n
+    from summed
+    left join {{ source("serving", "keys") }} as known
+        on summed.kind = known.kind and summed.name = known.name
+
+),
+
+compared as (
+
+    select
+        keyed.activity_date,
+        keyed.scope,
+        keyed.kind,
+        keyed.name,
+        sum(keyed.expected_n) as expected_n,
+        sum(keyed.found_n) as found_n
+    from keyed
+    group by keyed.activity_date, keyed.scope, keyed.kind, keyed.name
 
 )
 

@@ -224,6 +224,7 @@ LAYOUTS = st.fixed_dictionaries(
         "hour_width": st.sampled_from(["30 minutes", "1 hour", "12 hours"]),
         "running_days": st.sampled_from([1, 8, 64]),
         "heavy_users": st.sampled_from([0, 1, 2]),
+        "keyed_names": st.sampled_from([0, 3, 1_000_000]),
     },
 ).filter(bool)
 

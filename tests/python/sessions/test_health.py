@@ -230,6 +230,12 @@ def test_a_serving_layer_that_is_behind_or_gone_is_told(
     assert findings_of(settings)["serving"].detail == "150 changes are not folded yet."
     behind = findings_of(settings, Limits(unseen_rows=149))["serving.behind"]
     assert "`session-analytics fold`" in (behind.remedy or "")
+    source.execute("select analytics.set_serving_layout(keyed_names => 1)")
+    assert "serving.full" not in findings_of(settings)
+    source.execute("insert into serving.keys (key_id, kind, name) values (2, 'asset', 'A')")
+    full = findings_of(settings)["serving.full"]
+    assert full.detail.startswith("All 1 keys")
+    assert "keyed_names" in (full.remedy or "")
     source.execute("drop schema serving cascade")
     assert "read from the marts" in findings_of(settings)["serving.missing"].detail
 

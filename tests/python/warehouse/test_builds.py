@@ -242,6 +242,26 @@ def test_what_is_wrong_in_a_mart_fails_the_build_by_mart_and_day(
     assert "\n" not in str(failure.value)
 
 
+def test_names_that_have_no_key_are_reconciled_together(
+    settings: Settings, database: Connection
+) -> None:
+    database.execute("select analytics.set_serving_layout(keyed_names => 4)")
+    record_metrics(database, 50)
+    fold(database, load_marts(settings), "first")
+    record_metrics(database, 50)
+    assert reconcile(settings) == []
+    fold(database, load_marts(settings), "later")
+    assert reconcile(settings) == []
+    assert reconcile(settings, all_days=True) == []
+    database.execute(
+        "update serving.session_totals set added = added || serving.entry(1, -2) where ctid = "
+        "(select min(ctid) from serving.session_totals where level = 'day')"
+    )
+    [drift] = reconcile(settings, all_days=True)
+    assert (drift.mart, drift.key["kind"]) == ("session_totals", "overflow")
+    assert drift.found["n"] == drift.expected["n"] - 2
+
+
 @contextmanager
 def _building(settings: Settings) -> Iterator[subprocess.Popen[str]]:
     """A build by a process of its own."""

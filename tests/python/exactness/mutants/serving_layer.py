@@ -74,6 +74,7 @@ SERVING = [
         "delete from serving.session_totals where scope_id = any(erased)",
         "perform 1",
     ),
+    Mutant("serving.key_id(text,text)", "keyed_names + 1 from", "keyed_names + 2 from"),
     Mutant("analytics.fold_ranges()", "ends_before;", "ends_before + interval '1 us';"),
     Mutant("analytics.fold_ranges()", "starts_at := ends_before;", "starts_at := found_at;"),
     Mutant(

@@ -85,6 +85,8 @@ def test_another_layout_says_the_same_before_and_behind_the_horizon(
         {"heavy_users": -1},
         {"heavy_users": 1001},
         {"heavy_user_sessions": 0},
+        {"keyed_names": -1},
+        {"keyed_names": 4194303},
     ],
 )
 def test_widths_out_of_range_are_refused_and_change_nothing(

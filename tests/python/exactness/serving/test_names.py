@@ -130,6 +130,53 @@ def test_names_that_vanish_with_an_erased_user_are_told_no_more(
     world.check_incremental_equals_scratch()
 
 
+def test_windows_with_names_that_have_no_key_are_read_from_the_marts(world: World) -> None:
+    world.clear()
+    world.set_layout(keyed_names=4)
+    known: dict[str, Any] = {"assets": ["A"], "tags": ["a"], "query_types": {"price": 2}}
+    add(world, metrics(NOON - 9 * DAY, **known))
+    world.build()
+    check(world)
+    # Known names alone, beside them new ones in the tail, in the layer and in a large number.
+    add(world, metrics(NOON - DAY, **known))
+    late = [
+        metrics(
+            NOON - 3 * DAY,
+            assets=["A", "B", "C"],
+            tags=["b"],
+            query_types={"news": 2**31 - 1},
+            user_id=user,
+        )
+        for user in ("bob", "bob", "bob", *(f"user {number}" for number in range(200)))
+    ]
+    add(world, *late)
+    assert check(world)["top_assets"][1:] == [
+        {"symbol": "B", "count": 203},
+        {"symbol": "C", "count": 203},
+    ]
+    world.build()
+    world.check_totals()
+    for _ in range(2):
+        assert path_of(world) == "marts"
+        assert path_of(world, user_id="bob") == "source"
+        assert path_of(world, days=2) == "serving"
+        assert symbols(world.check(as_of=NOON))[0] == ("A", 205)
+        for session_type in (None, "equity", "macro"):
+            world.check(as_of=NOON, session_type=session_type)
+        world.check(as_of=NOON, user_id="bob")
+        assert symbols(check(world, days=2)) == [("A", 1)]
+        world.check_incremental_equals_scratch()
+    # When they are gone, the layer knows all that is left.
+    world.write(0, "delete from session_metrics where created_at = %s", [NOON - 3 * DAY])
+    world.build()
+    check(world)
+    add(world, *late)
+    world.set_layout(keyed_names=100)
+    world.build()
+    assert symbols(check(world))[0] == ("A", 205)
+    assert path_of(world, user_id="bob") == "serving"
+
+
 def test_thousands_of_names_in_one_session_are_merged_and_stay_exact(world: World) -> None:
     world.build()
     kept = []
