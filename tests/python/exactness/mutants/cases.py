@@ -86,6 +86,7 @@ def cases_of_the_serving_layer(world: World) -> None:
         test_times.test_a_late_row_before_the_first_or_in_a_span_of_its_own_is_folded,
         test_folds.test_a_rebuild_in_ranges_ends_at_its_window_though_rows_move_between_them,
         test_caches.test_what_a_reader_keeps_never_outlives_a_change,
+        test_names.test_windows_with_names_that_have_no_key_are_read_from_the_marts,
         test_names.test_the_tenth_name_is_right_where_the_leaders_change_by_one,
         test_times.test_weeks_without_a_row_before_between_and_after_are_weeks_of_zeros,
     ):

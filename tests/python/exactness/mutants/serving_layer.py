@@ -74,7 +74,7 @@ SERVING = [
         "delete from serving.session_totals where scope_id = any(erased)",
         "perform 1",
     ),
-    Mutant("serving.key_id(text,text)", "keyed_names + 1 from", "keyed_names + 2 from"),
+    Mutant("serving.key_id(text,text)", "keys.kind = 'overflow'", "keys.key_id = 2"),
     Mutant("analytics.fold_ranges()", "ends_before;", "ends_before + interval '1 us';"),
     Mutant("analytics.fold_ranges()", "starts_at := ends_before;", "starts_at := found_at;"),
     Mutant(
@@ -120,6 +120,7 @@ SERVING = [
     Mutant("totals", "excluded.stamp", "folded.stamp"),
 ]
 PYTHON = [
+    Mutant("fiml.sessions.serving", '"forgotten", "overflow"', '"forgotten"'),
     Mutant("fiml.sessions.serving", "leaders.limit and (", "False and ("),
     Mutant(
         "fiml.sessions.serving", "found[-1][1] <= leaders.limit", "found[-1][1] < leaders.limit"
