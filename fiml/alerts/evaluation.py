@@ -12,7 +12,7 @@ from fiml.alerts.channels import seconds_for, sender
 from fiml.alerts.episodes import Reading, close_removed, note_problem, rule_states, take_over
 from fiml.alerts.file import load
 from fiml.alerts.model import AlertFile, Figure, Rule
-from fiml.alerts.notices import FOLDER, Notice, deliver, drop_orphans
+from fiml.alerts.notices import Notice, deliver, drop_orphans, undelivered
 from fiml.database import Connection, Database
 from fiml.errors import DatabaseError
 from fiml.sessions.analytics import SessionAnalytics
@@ -21,6 +21,7 @@ from fiml.settings import Settings
 
 __all__ = ["Evaluation", "evaluate", "figure_of"]
 
+_OF_RULES: Final = ("fired", "over")
 _SHARE_PLACES: Final = Decimal("0.0001")
 
 
@@ -34,7 +35,7 @@ class Evaluation:
         fired, over: names of those whose episode began or ended now.
         unknown: rules that could not be evaluated, and why.
         delivered: notices.
-        undelivered: channels that failed, and how.
+        undelivered: channels that failed, now or before, and how the last time.
     """
 
     rules: int = 0
@@ -47,7 +48,7 @@ class Evaluation:
 
     @property
     def succeeded(self) -> bool:
-        """Whether every rule was evaluated, and every notice delivered that was due."""
+        """Whether every rule was evaluated, and every notice delivered."""
         return not (self.unknown or self.undelivered)
 
 
@@ -79,12 +80,16 @@ async def evaluate(settings: Settings) -> Evaluation:
                 state,
                 channel.name,
                 sender(channel),
-                kinds=("fired", "over"),
+                kinds=_OF_RULES,
                 seconds=seconds_for(channel),
             )
             evaluation.delivered += delivered
             if problem is not None:
                 evaluation.undelivered[channel.name] = problem
+        # What failed before and was not tried now is no less a failure.
+        for notice in await state.run(undelivered, is_repeatable=True):
+            if notice.kind in _OF_RULES and notice.problem is not None:
+                evaluation.undelivered.setdefault(notice.channel, notice.problem)
     return evaluation
 
 
@@ -157,12 +162,11 @@ async def _evaluate_rule(
 
 async def _tidy(state: Database, alerts: AlertFile, evaluation: Evaluation) -> None:
     names = [rule.name for rule in alerts.rules]
-    channels = [*(channel.name for channel in alerts.channels), FOLDER]
-    reports = [report.name for report in alerts.reports]
+    channels = [channel.name for channel in alerts.channels]
 
     async def tidy(connection: Connection) -> tuple[list[str], list[str]]:
         ended = await close_removed(connection, names)
-        await drop_orphans(connection, channels, reports)
+        await drop_orphans(connection, channels, alerts.reports)
         return ended, [
             state.rule_name for state in await rule_states(connection) if state.fired_at is not None
         ]

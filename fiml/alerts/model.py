@@ -247,6 +247,13 @@ class Report:
     recipients: tuple[str, ...]
     folder: Path | None
 
+    @property
+    def ways(self) -> frozenset[str]:
+        """The channels by which it is delivered, of which the folder is one."""
+        mailed = () if self.channel is None else (self.channel,)
+        written = () if self.folder is None else (FOLDER,)
+        return frozenset({*mailed, *written})
+
 
 @dataclass(frozen=True, slots=True)
 class AlertFile:
@@ -258,3 +265,5 @@ class AlertFile:
 
 
 LOG: Final = LogChannel("log")
+# The channel of what is written; no channel of a file can have this name.
+FOLDER: Final = "(folder)"

@@ -16,11 +16,11 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
+from fiml.alerts.model import FOLDER, Report
 from fiml.database import Connection, Database
 from fiml.errors import DeliveryError
 
 __all__ = [
-    "FOLDER",
     "DeliveredReport",
     "Notice",
     "Undelivered",
@@ -31,9 +31,6 @@ __all__ = [
     "undelivered",
     "way",
 ]
-
-# The channel of what is written; no channel of a file can have this name.
-FOLDER: Final = "(folder)"
 
 # Beside what the delivery itself may take.
 _SECONDS_FOR_STATEMENTS: Final = 30
@@ -170,10 +167,18 @@ async def deliver(
 
 
 async def drop_orphans(
-    connection: Connection, channels: Collection[str], reports: Collection[str]
+    connection: Connection, channels: Collection[str], reports: Collection[Report]
 ) -> int:
-    """Give up what is for a channel, or of a report, that the file does not have any more."""
-    cursor = await connection.execute(_DROP, {"channels": list(channels), "reports": list(reports)})
+    """Give up what is for a channel, or of a report by a way, that the file has no more."""
+    ways = [(report.name, way) for report in reports for way in report.ways]
+    cursor = await connection.execute(
+        _DROP,
+        {
+            "channels": list(channels),
+            "reports": [report for report, _ in ways],
+            "ways": [way for _, way in ways],
+        },
+    )
     return cursor.rowcount
 
 
@@ -301,10 +306,13 @@ set given_up_at = clock_timestamp()
 where
     delivered_at is null
     and given_up_at is null
-    and (
-        kind = 'report' and not report_name = any(%(reports)s)
-        or not channel = any(%(channels)s)
-    )
+    and case
+        when kind = 'report' then not exists (
+            select from unnest(%(reports)s::text[], %(ways)s::text[]) as kept (report, way)
+            where kept.report = notices.report_name and kept.way = notices.channel
+        )
+        else not channel = any(%(channels)s)
+    end
 """
 _ENQUEUE: Final = """
 insert into analytics.notices (kind, report_name, period, channel)

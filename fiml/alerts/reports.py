@@ -12,9 +12,8 @@ from fiml.alerts.channels import seconds_for
 from fiml.alerts.channels.mail import Attachment, compose, send_mail
 from fiml.alerts.figures_of_week import body_values, read_week
 from fiml.alerts.file import load
-from fiml.alerts.model import AlertFile, Report, SmtpChannel
+from fiml.alerts.model import FOLDER, AlertFile, Report, SmtpChannel
 from fiml.alerts.notices import (
-    FOLDER,
     Notice,
     Undelivered,
     deliver,
@@ -80,7 +79,6 @@ async def last_sent(settings: Settings) -> dict[str, LastSent]:
         rows = await database.run(delivered_reports, is_repeatable=True)
     found: dict[str, LastSent] = {}
     for report in load(settings).reports:
-        ways = {*filter(None, [report.channel]), *([FOLDER] if report.folder else [])}
         weeks = sorted({row.period for row in rows if row.report_name == report.name})
         for week in weeks:
             moments = {
@@ -88,15 +86,15 @@ async def last_sent(settings: Settings) -> dict[str, LastSent]:
                 for row in rows
                 if (row.report_name, row.period) == (report.name, week)
             }
-            if ways <= moments.keys():
-                found[report.name] = LastSent(week, max(moments[way] for way in ways))
+            if report.ways <= moments.keys():
+                found[report.name] = LastSent(week, max(moments[way] for way in report.ways))
     return found
 
 
 def is_waiting(notice: Undelivered, report: Report) -> bool:
     """Whether a notice that is not delivered is a report's, by a way that the report still has."""
-    ways = {report.channel, FOLDER if report.folder else None}
-    return (notice.kind, notice.subject) == ("report", report.name) and notice.channel in ways
+    is_of_it = (notice.kind, notice.subject) == ("report", report.name)
+    return is_of_it and notice.channel in report.ways
 
 
 def next_week(report: Report, sent: LastSent | None, now: datetime) -> tuple[Week, datetime]:

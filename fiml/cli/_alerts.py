@@ -76,7 +76,7 @@ def reports(*, send: bool) -> None:
     code 1 where one could not be delivered.
     """
     from fiml.alerts.file import load
-    from fiml.alerts.notices import FOLDER
+    from fiml.alerts.model import FOLDER
     from fiml.alerts.reports import send_reports
 
     found = load(Settings.from_environment()).reports

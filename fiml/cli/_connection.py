@@ -38,16 +38,20 @@ def connected_settings(purpose: Purpose | None = None) -> Iterator[Settings]:
         SettingsError: an environment variable does not parse.
         LocalServerError: the local server does not start.
     """
-    with all_logins(purpose) as settings:
-        yield settings.connecting_as(purpose) if purpose else settings
+    if purpose is None:
+        with all_logins() as settings:
+            yield settings
+    else:
+        with all_logins(purpose) as settings:
+            yield settings.connecting_as(purpose)
 
 
 @contextmanager
-def all_logins(purpose: Purpose | None) -> Iterator[Settings]:
+def all_logins(*purposes: Purpose) -> Iterator[Settings]:
     """As `connected_settings`, with every login still in its place: for work of several purposes.
 
     Args:
-        purpose: the one that has to have a login.
+        purposes: those that have to have a login; none asks for the one for all alone.
 
     Raises:
         Failure: neither is there, or logins for other purposes are all that is named.
@@ -55,14 +59,15 @@ def all_logins(purpose: Purpose | None) -> Iterator[Settings]:
         LocalServerError: the local server does not start.
     """
     settings = Settings.from_environment()
-    if names_login(settings, purpose):
+    if all(names_login(settings, purpose) for purpose in purposes or (None,)):
         yield settings
         return
-    if others := [name for name in _LOGINS.values() if os.environ.get(name)]:
-        needed = f" or {_LOGINS[purpose]}" if purpose in _LOGINS else ""
+    if named := [name for name in _LOGINS.values() if os.environ.get(name)]:
+        needed = " and ".join(_LOGINS[purpose] for purpose in purposes)
         raise Failure(
-            f"no database is named for this command: set DATABASE_URL{needed}; "
-            f"{' and '.join(others)} alone {'is' if len(others) == 1 else 'are'} for others"
+            f"no database is named for this command: set DATABASE_URL{needed and ' or '}{needed}; "
+            f"{' and '.join(named)} alone {'is' if len(named) == 1 else 'are'} "
+            f"{'not enough' if len(purposes) > 1 else 'for others'}"
         )
 
     from fiml.demo._database import DATABASE, is_finished

@@ -83,6 +83,9 @@ def _serve(settings: Settings) -> int:
             start_new_session=True,
         )
         children.append(child)
+        if deadline is not None:
+            # It was to end while it started, and nobody could tell it.
+            _signal_group(child, signal.SIGINT)
         code: int | None = None
         while code is None and (deadline is None or monotonic() < deadline):
             with suppress(subprocess.TimeoutExpired):

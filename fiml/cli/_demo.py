@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
-from fiml.cli._connection import connected_settings
+from fiml.cli._connection import all_logins
 from fiml.cli._monitoring import metrics_option, monitored, teller
 from fiml.monitoring.addresses import Address
 from fiml.sessions.roles import Purpose
+from fiml.settings import Settings
 
 __all__ = ["dagster", "demo"]
 
@@ -31,8 +32,11 @@ def dagster(*, metrics: Address | None, no_fold: bool) -> None:
     """
     from fiml.cli._dagster import run
 
+    purposes = [Purpose.APP, Purpose.BUILDER]
+    if Settings.from_environment().alerts_file is not None:
+        purposes.append(Purpose.READER)
     with (
-        connected_settings() as settings,
+        all_logins(*purposes) as settings,
         monitored(settings.connecting_as(Purpose.BUILDER), metrics),
     ):
         exit_code = run(settings, on_line=teller(settings), fold=not no_fold)

@@ -172,8 +172,8 @@ def _destination(output: Path, *, is_binary: bool) -> Iterator[Callable[[bytes],
     try:
         with replacing(output) as file:
             yield file.write
-    except SessionAnalyticsError:
-        # One of them, a deadline that passed, is an OSError as well.
+    except (SessionAnalyticsError, BrokenPipeError):
+        # A deadline that passed is an OSError as well; and who reads a pipe may have enough.
         raise
     except OSError as error:
         raise Failure(f"cannot write {printable(str(output))}: {error.strerror or error}") from None

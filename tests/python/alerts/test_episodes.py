@@ -363,6 +363,10 @@ async def test_what_could_not_be_delivered_is_tried_again_later_and_later(
         "from analytics.notices order by notice_id"
     ).fetchall()
     assert delays == [(2, 15), (1, 0)]
+    await evaluate(settings)
+    waiting = await evaluate(settings)
+    assert len(receiver.requests) == 4
+    assert waiting.undelivered == {"hook": "answered 503"}
     retry_now(database)
     receiver.status = 204
     assert len((await evaluate(settings)).delivered) == 2

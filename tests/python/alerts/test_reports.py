@@ -314,6 +314,24 @@ async def test_a_report_that_is_removed_is_given_up(
     assert one(database, f"select count(*) from analytics.notices where {waiting}") == 0
 
 
+async def test_what_waits_for_a_way_that_the_report_has_no_more_is_given_up(
+    database: Connection,
+    settings: Settings,
+    reporting: Callable[..., None],
+    mailbox: Mailbox,
+    tmp_path: Path,
+) -> None:
+    reporting()
+    (tmp_path / "reports").rmdir()
+    mailbox.answer = "451 not now"
+    await send_reports(settings, WEDNESDAY)
+    # The channel stays in the file.
+    reporting(channel=None)
+    await evaluate(settings)
+    given_up = "select channel, given_up_at is not null from analytics.notices order by 1"
+    assert database.execute(given_up).fetchall() == [("(folder)", False), ("mail", True)]
+
+
 async def test_no_name_makes_a_tag_or_a_line(
     database: Connection, settings: Settings, reporting: Callable[..., None], mailbox: Mailbox
 ) -> None:

@@ -334,10 +334,11 @@ def _read(descriptor: int) -> bytes:
     [
         ('"$@" --output /dev/stdout | cat > o', "{}"),
         ('"$@" --output >(cat > o); wait $!', "{}"),
+        ('"$@" --output /dev/stdout 2> o | sleep 0', ""),
         ('{ echo head; "$@" --output /dev/stdout; echo foot; } > o', "head\n{}foot\n"),
         ('echo before > o; "$@" --output /dev/stdout >> o', "before\n{}"),
     ],
-    ids=["pipe", "substitution", "redirected", "appended"],
+    ids=["pipe", "substitution", "had enough", "redirected", "appended"],
 )
 @pytest.mark.skipif(BASH is None, reason="there is no bash")
 def test_what_the_shell_opened_gets_the_export_among_the_rest(

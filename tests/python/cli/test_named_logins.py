@@ -86,10 +86,17 @@ def test_where_a_reader_is_named_the_demo_is_never_shown(run: Run) -> None:
     assert succeeded(run("stats", "--json", PGSSLMODE="require", PGOPTIONS="-c role=nobody"))
     for command in (["stats"], ["export"]):
         assert failed(run(*command, **{READER: NOWHERE})).startswith("cannot connect: ")
-    for command in (["migrate"], ["archive"], ["build"], ["dagster"], ["run", "true"]):
+    for command in (["migrate"], ["archive"], ["build"], ["run", "true"]):
         assert failed(run(*command, **{READER: NOWHERE})).startswith(
             "no database is named for this command: set DATABASE_URL"
         )
+    # It archives, builds and, where there are alert rules, reads.
+    assert failed(run("dagster", **{BUILDER: NOWHERE})) == (
+        "no database is named for this command: set DATABASE_URL or SESSION_ANALYTICS_APP_URL and "
+        "SESSION_ANALYTICS_BUILDER_URL; SESSION_ANALYTICS_BUILDER_URL alone is not enough"
+    )
+    with_rules = {APP: NOWHERE, BUILDER: NOWHERE, "SESSION_ANALYTICS_ALERTS_FILE": "alerts.yml"}
+    assert "SESSION_ANALYTICS_READER_URL;" in failed(run("dagster", **with_rules))
     assert failed(run("serve", "--insecure-local", **{APP: NOWHERE})) == (
         "no database is named for this command: set DATABASE_URL or SESSION_ANALYTICS_READER_URL; "
         "SESSION_ANALYTICS_APP_URL alone is for others"
