@@ -12,7 +12,7 @@ from concurrent.futures import ALL_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 
 import psycopg
@@ -27,7 +27,7 @@ from fiml.settings import Settings
 from fiml.warehouse.builds import build
 from fiml.warehouse.fold import fold
 
-__all__ = ["KILLED", "OVERLAPPING", "kill_some", "start_build"]
+__all__ = ["KILLED", "OVERLAPPING", "StartedBuild"]
 
 _BUILDER = """
 import sys
@@ -37,6 +37,7 @@ build(Settings.from_environment(), from_scratch=sys.argv[1] == "scratch")
 """
 # dbt connects about this long after a build begins; then the models take about as long.
 _SECONDS_OF_A_BUILD = 6.0
+_SECONDS_OF_A_SLOW_BUILD = 300.0
 _SECONDS_BETWEEN_FOLDS = 0.5
 _A_MODEL_WAITS = "application_name = 'session-analytics-build' and wait_event_type = 'Lock'"
 
@@ -53,18 +54,19 @@ def _kill(ground: Ground, choose: Random) -> Counter[str]:
                 _fold(conninfo, ground)
             _wait_for_entries(ledger, len(ledger) + 100)
             if mart is None:
-                with start_build(conninfo, kind) as builder:
-                    sleep(choose.uniform(0, _SECONDS_OF_A_BUILD))
-                    victims = kill_some(builder, choose)
+                killed = StartedBuild(conninfo, kind)
+                sleep(choose.uniform(0, _SECONDS_OF_A_BUILD))
+                victims = killed.kill_some(choose)
             else:
-                victims = _kill_at(conninfo, mart, kind, choose)
+                killed, victims = _kill_at(conninfo, mart, kind, choose)
         if choose.random() < 1 / 5:
             build(Settings(conninfo=conninfo))
+        killed.wait()
         check_whole(conninfo, ground.marts, ledger, USERS)
     return Counter({f"killed {victims}, {'at random' if mart is None else f'at {mart}'}": 1})
 
 
-def _kill_at(conninfo: str, mart: str, kind: str, choose: Random) -> str:
+def _kill_at(conninfo: str, mart: str, kind: str, choose: Random) -> tuple[StartedBuild, str]:
     """Kill a build that has come to one mart: those before it are folded, those after it not."""
     with (
         psycopg.connect(conninfo) as blocker,
@@ -75,38 +77,68 @@ def _kill_at(conninfo: str, mart: str, kind: str, choose: Random) -> str:
                 sql.Identifier("serving" if mart == "session_totals" else "marts", mart)
             )
         )
-        with start_build(conninfo, kind) as builder:
-            wait_until(watcher, f"exists ({SOMEBODY_ELSE} and {_A_MODEL_WAITS})")
-            return kill_some(builder, choose)
+        started = StartedBuild(conninfo, kind)
+        wait_until(watcher, f"exists ({SOMEBODY_ELSE} and {_A_MODEL_WAITS})")
+        return started, started.kill_some(choose)
 
 
-def start_build(conninfo: str, kind: str) -> subprocess.Popen[bytes]:
-    """A build in a process of its own: "scratch", or any other word for an incremental one."""
-    return subprocess.Popen(
-        [sys.executable, "-c", _BUILDER, kind],
-        env={**os.environ, "DATABASE_URL": conninfo},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+class StartedBuild:
+    """A build in a process of its own, and dbt in that one's: any of them may be killed."""
 
+    def __init__(self, conninfo: str, kind: str) -> None:
+        """Begin one from "scratch", or with any other word an incremental one."""
+        self._driver = subprocess.Popen(
+            [sys.executable, "-c", _BUILDER, kind],
+            env={**os.environ, "DATABASE_URL": conninfo},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._dbt: list[int] = []
 
-def kill_some(builder: subprocess.Popen[bytes], choose: Random) -> str:
-    """Kill the driver, its dbt, or both; wait for what is left of them."""
-    victims = choose.choice(["driver", "dbt", "driver and dbt"])
-    children = _children(builder.pid)
-    if "driver" in victims:
-        builder.kill()
-    if "dbt" in victims:
-        for pid in children:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-    builder.wait()
-    return victims
+    @property
+    def is_running(self) -> bool:
+        """Whether its driver is; dbt may outlive that one."""
+        return self._driver.poll() is None
+
+    def kill_some(self, choose: Random) -> str:
+        """Kill the driver, its dbt, or both. A dbt without its driver goes on, and says nothing."""
+        victims = choose.choice(["driver", "dbt", "driver and dbt"])
+        self._dbt = _children(self._driver.pid)
+        if "driver" in victims:
+            self._driver.kill()
+        if "dbt" in victims:
+            for pid in self._dbt:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self._driver.wait()
+        return victims
+
+    def wait(self) -> None:
+        """Until nothing of it is left.
+
+        A dbt that has lost its driver may be starting still, and is connected to nothing then.
+
+        Raises:
+            AssertionError: it takes too long.
+        """
+        deadline = monotonic() + _SECONDS_OF_A_SLOW_BUILD
+        self._driver.wait(_SECONDS_OF_A_SLOW_BUILD)
+        while any(map(_is_alive, self._dbt)):
+            assert monotonic() < deadline, "dbt does not end"
+            sleep(0.05)
 
 
 def _children(pid: int) -> list[int]:
     found = Path(f"/proc/{pid}/task/{pid}/children")
     return [int(child) for child in found.read_text().split()] if found.exists() else []
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        # After the name, which may hold anything: the state.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+    except OSError:
+        return False
 
 
 def _wait_for_entries(ledger: Ledger, entries: int) -> None:

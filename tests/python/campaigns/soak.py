@@ -22,7 +22,7 @@ from time import monotonic, sleep
 from typing import Any, LiteralString, Self
 
 import psycopg
-from campaigns.builds import kill_some, start_build
+from campaigns.builds import StartedBuild
 from campaigns.campaign import MOST, Campaign
 from campaigns.ground import Ground, Server, check_whole
 from campaigns.ledger import Ledger
@@ -43,7 +43,6 @@ _SHORT_STRETCH_SECONDS = 15.0
 # Some dozens of steps a second: two hours of them are still compared row by row.
 _PAUSE_SECONDS = 0.1
 _FOLD_SECONDS = 0.5
-_BUILD_SECONDS = 180.0
 # Shorter stretches go without: who archives waits a minute for a server that is gone.
 _LONG_ENOUGH_FOR_AN_END = 60.0
 
@@ -278,7 +277,7 @@ class _Faults:
         self._installation = installation
         self._folder = folder
         self._choose = choose
-        self._build: subprocess.Popen[bytes] | None = None
+        self._builds: list[StartedBuild] = []
         # Transactions that are open, and until when.
         self._open: list[tuple[float, psycopg.Connection[Any]]] = []
         # How often beside the others, and what does it; False where it could not be done.
@@ -335,16 +334,16 @@ class _Faults:
         held.execute("select pg_current_xact_id(), count(*) from sessions")
 
     def _begin_a_build(self, kind: str) -> bool:
-        if self._build is not None and self._build.poll() is None:
+        if any(build.is_running for build in self._builds):
             return False
-        self._build = start_build(self._installation.conninfo, kind)
+        self._builds.append(StartedBuild(self._installation.conninfo, kind))
         return True
 
     def _kill_the_build(self) -> bool:
-        if self._build is None or self._build.poll() is not None:
-            return False
-        kill_some(self._build, self._choose)
-        return True
+        running = [build for build in self._builds if build.is_running]
+        for build in running:
+            build.kill_some(self._choose)
+        return bool(running)
 
     def _crash(self) -> None:
         # The postmaster ends all others, recovers, and everybody goes on. While it recovers, it
@@ -357,8 +356,8 @@ class _Faults:
         """Nothing is wrong any more."""
         for _, held in self._open:
             held.close()
-        if self._build is not None:
-            self._build.wait(_BUILD_SECONDS)
+        for build in self._builds:
+            build.wait()
 
 
 def _live(seconds: float, ground: Ground, choose: Random) -> Counter[str]:
