@@ -99,7 +99,16 @@ docs: install ## write docs/marts.md, and dbt's pages: target/docs/index.html
 # For example CAMPAIGN_ARGS="server-killed --minutes 30"; `make campaigns CAMPAIGN_ARGS=--help` lists them all.
 .PHONY: campaigns
 campaigns: install ## crash, kill and crowd everything, for hours; goes on where it stopped
-	@PYTHONPATH=tests/python $(BIN)/python -m campaigns $(CAMPAIGN_ARGS)
+	@PYTHONPATH=tests/python $(BIN)/python -m campaigns $(CAMPAIGNS) $(CAMPAIGN_ARGS)
+
+.PHONY: test-crash
+test-crash: CAMPAIGNS := archiver-killed archiver-killed-between-steps build-killed server-killed \
+	backends-terminated disk-full
+test-crash: campaigns ## the campaigns that kill something, or fill its disk
+
+.PHONY: test-soak
+test-soak: CAMPAIGNS := soak
+test-soak: campaigns ## everything at once, for two hours
 
 # For example BENCH_ARGS="--scale 100k,1m,5m,10m"; `.venv/bin/python -m benchmarks --help` lists them all.
 .PHONY: bench
