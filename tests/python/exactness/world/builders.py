@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 from exactness.world.openings import Openings
 from psycopg import errors
@@ -16,8 +17,7 @@ class Builders(Openings):
     """Windows, folds, rebuilds, pruning and layouts."""
 
     def open_window(self) -> None:
-        self.runs += 1
-        run_id = f"run {self.runs}"
+        run_id = _new_run()
         self._build(lambda: open_window(self.builder, run_id))
         self.windows.append(run_id)
         self.remember_openings()
@@ -30,8 +30,7 @@ class Builders(Openings):
             self._build(lambda: fold_mart(self.builder, self.marts[name], run_id))
 
     def build(self) -> None:
-        self.runs += 1
-        run_id = f"run {self.runs}"
+        run_id = _new_run()
         self._build(lambda: fold(self.builder, self.marts.values(), run_id))
 
     def request_rebuild(self) -> None:
@@ -77,3 +76,8 @@ class Builders(Openings):
         except errors.LockNotAvailable:
             # A writer's transaction holds what the step needs; a real build would wait for it.
             self.builder.rollback()
+
+
+def _new_run() -> str:
+    # A database that outlives this world has the windows of the worlds before.
+    return f"run {uuid4()}"

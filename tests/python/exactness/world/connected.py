@@ -36,7 +36,6 @@ class Connected:
         self.cache = ServingCache()
         # How many answers each path gave.
         self.paths: Counter[str] = Counter()
-        self.runs = 0
         self.windows: list[str] = []
         # Snapshots, each with the sessions that were open in it.
         self.openings: list[tuple[str, list[tuple[Any, ...]]]] = []
