@@ -48,13 +48,12 @@ _LONG_ENOUGH_FOR_AN_END = 60.0
 
 # What everybody together may have open: applications, archiver, readers, folder, build, this.
 _MOST_CONNECTIONS = 60
-# The feed keeps half an hour, and what came since it was pruned. A session is written to it when it
-# begins, ends, gets its metrics and goes, and is told apart from what it was.
+# The feed and its windows are kept for half an hour, and what came since they were pruned. A
+# session is written to it when it begins, ends, gets its metrics and goes, and is told apart from
+# what it was.
 _FEED_SECONDS = 2_700.0
 _FEED_ROWS_OF_A_SESSION = 10
 _FEED_ROWS_OF_NOTHING = 1_000
-# Windows of folds are kept for ten minutes, and somebody has to come and prune them.
-_WINDOW_SECONDS = 1_500.0
 # A relation with its indexes may have so many times the bytes of its live rows, and so many more.
 _BLOAT_TIMES = 12
 _BLOAT_MEGABYTES = 8
@@ -473,7 +472,7 @@ def _check(installation: _Installation, most: dict[str, int]) -> None:
             + _FEED_ROWS_OF_A_SESSION * installation.sessions_since(_FEED_SECONDS)
         ),
         "rows of the feed that stay": 0,
-        "windows": int(_WINDOW_SECONDS / _FOLD_SECONDS),
+        "windows": int(_FEED_SECONDS / _FOLD_SECONDS),
         "locks": 0,
         "prepared transactions": 0,
         "temporary leftovers": _MOST_LEFTOVERS,
