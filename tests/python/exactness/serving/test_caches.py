@@ -40,7 +40,7 @@ def test_what_a_reader_keeps_never_outlives_a_change(world: World) -> None:
     world.set_layout(bucket_width="10 minutes", running_days=5)
     world.build()
     check_all()
-    # A fold that fails leaves keys behind that nobody has.
+    # A fold that fails gives keys away that other names get later.
     mart = world.marts["session_totals"]
     add(world, metrics(NOON - HOUR, assets=["lost", "found"]))
     world.open_window()
@@ -57,9 +57,11 @@ def test_what_a_reader_keeps_never_outlives_a_change(world: World) -> None:
 
 
 def diverge(world: World, names: list[str]) -> None:
-    """Make keys of names in an order of this database's own."""
+    """Make keys of names in an order of this database's own, and count each name differently."""
     for name in names:
-        add(world, metrics(NOON - HOUR, assets=[name] * 3, tags=[name], query_types={name: 5}))
+        often = int(name.removeprefix("key ")) + 1
+        counted = {"assets": [name] * often, "tags": [name] * often, "query_types": {name: often}}
+        add(world, metrics(NOON - HOUR, **counted))
         world.build()
 
 
