@@ -229,6 +229,8 @@ def own_target(project_dir: Path) -> Iterator[Path]:
     folder = project_dir / "target" / "builds"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # What a database says of a failure is in there: nobody else is to read it.
+        folder.chmod(0o700)
         for number in range(_TARGETS):
             with (folder / f"{number}.lock").open("w") as lock:
                 try:

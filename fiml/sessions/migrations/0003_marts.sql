@@ -146,8 +146,9 @@ end
 $$;
 
 create function analytics.assign_missing_user_keys() returns void
-language sql
+language plpgsql
 as $$
+begin
     insert into analytics.user_keys (user_id)
     select distinct session_facts.user_id
     from analytics.session_facts
@@ -155,7 +156,12 @@ as $$
         session_facts.user_id is not null
         and not exists (select from analytics.user_keys where user_keys.user_id = session_facts.user_id)
     order by session_facts.user_id
-    on conflict do nothing
+    on conflict do nothing;
+exception
+    -- The detail of such an error is the row: dbt writes it into its artefacts, and this one names a user.
+    when integrity_constraint_violation then
+        raise exception using errcode = sqlstate, message = sqlerrm;
+end
 $$;
 comment on function analytics.assign_missing_user_keys is
 'As the triggers would have: for users who came while those were off.';

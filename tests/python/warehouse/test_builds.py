@@ -242,6 +242,27 @@ def test_what_is_wrong_in_a_mart_fails_the_build_by_mart_and_day(
     assert "\n" not in str(failure.value)
 
 
+def test_a_build_that_fails_on_a_user_tells_no_artefact_who(
+    settings: Settings, database: Connection
+) -> None:
+    who = "somebody.who@example.org"
+    record_metrics(database, 3)
+    database.execute("update session_metrics set user_id = %s", [who])
+    database.execute("delete from analytics.user_keys where user_id = %s", [who])
+    database.execute(
+        "alter table analytics.user_keys add constraint no_such_user "
+        "check (user_id not like '%@example.org') not valid"
+    )
+    with pytest.raises(BuildError, match="no_such_user") as failed:
+        build(settings, from_scratch=True)
+    assert who not in str(failed.value)
+    folder = settings.project_dir / "target" / "builds"
+    written = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert any(b"no_such_user" in text for text in written.values())
+    assert [path for path, text in written.items() if who.encode() in text] == []
+    assert folder.stat().st_mode & 0o077 == 0
+
+
 def test_names_that_have_no_key_are_reconciled_together(
     settings: Settings, database: Connection
 ) -> None:
