@@ -19,6 +19,7 @@ from fiml.settings import Settings
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
+NOWHERE = "host=127.0.0.1 port=1 dbname=nowhere"
 _PASSWORD = "a password of the tests"
 
 # Explicit and default privileges alike; what an owner may do with what is its own says nothing.
@@ -123,6 +124,15 @@ class Installation:
 
     def settings(self, *purposes: Purpose) -> Settings:
         return Settings(conninfo=self.conninfo(*purposes), timeout_seconds=30)
+
+    def environment(self) -> dict[str, str]:
+        """What names a login for each purpose; DATABASE_URL leads nowhere."""
+        return {
+            "DATABASE_URL": NOWHERE,
+            "SESSION_ANALYTICS_APP_URL": self.conninfo(Purpose.APP),
+            "SESSION_ANALYTICS_BUILDER_URL": self.conninfo(Purpose.BUILDER),
+            "SESSION_ANALYTICS_READER_URL": self.conninfo(Purpose.READER),
+        }
 
     @contextmanager
     def connected(self, *purposes: Purpose) -> Iterator[Connection]:

@@ -15,19 +15,13 @@ from fiml.sessions.roles import Purpose
 from fiml.settings import Settings
 from fiml.warehouse.folding import folding_environment
 
-NOWHERE = "host=127.0.0.1 port=1 dbname=nowhere"
 Run = Callable[..., Result]
 
 
 @pytest.fixture
 def run(installation: Installation) -> Run:
     """`run("stats")`, where DATABASE_URL leads nowhere and the logins are named."""
-    environment = {
-        "DATABASE_URL": NOWHERE,
-        "SESSION_ANALYTICS_APP_URL": installation.conninfo(Purpose.APP),
-        "SESSION_ANALYTICS_BUILDER_URL": installation.conninfo(Purpose.BUILDER),
-        "SESSION_ANALYTICS_READER_URL": installation.conninfo(Purpose.READER),
-    }
+    environment = installation.environment()
     return lambda *arguments: CliRunner().invoke(main, arguments, env=environment)
 
 

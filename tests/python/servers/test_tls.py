@@ -23,6 +23,7 @@ from fiml.local_server import LocalServer
 from fiml.sessions.analytics import SessionAnalytics
 from fiml.sessions.migrations import migrate
 from fiml.settings import Settings
+from fiml.warehouse._dbt import dbt_arguments, dbt_environment, run_dbt
 from fiml.warehouse.builds import build
 
 pytestmark = pytest.mark.anyio
@@ -123,6 +124,21 @@ async def test_everything_works_over_a_verified_connection(encrypted: Encrypted)
 async def test_a_server_of_another_name_is_refused(encrypted: Encrypted) -> None:
     with pytest.raises(DatabaseUnavailableError, match="does not match host name"):
         await Database(Settings(conninfo=encrypted.conninfo("127.0.0.1"))).open()
+
+
+async def test_dbt_refuses_a_server_of_another_name(encrypted: Encrypted, tmp_path: Path) -> None:
+    """By itself: a build would not come as far as dbt."""
+    told: list[str] = []
+    settings = Settings(conninfo=encrypted.conninfo("127.0.0.1"))
+    arguments = dbt_arguments(["build"], project_dir=settings.project_dir, target_path=tmp_path)
+    code = run_dbt(
+        arguments,
+        dbt_environment(settings),
+        settings.project_dir,
+        lambda event: told.append(event.message),
+    )
+    assert code != 0
+    assert "does not match host name" in "".join(told)
 
 
 async def test_a_server_that_somebody_else_signed_is_refused(

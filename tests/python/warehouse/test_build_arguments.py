@@ -79,6 +79,15 @@ def test_dbts_environment_carries_the_connection_and_no_other_projects_settings(
         ("options='-c role=x'", {"PGOPTIONS": "-c role=x"}),
         ("channel_binding=require", {"PGCHANNELBINDING": "require"}),
         ("passfile=/etc/passes", {"PGPASSFILE": "/etc/passes"}),
+        (
+            "sslmode=verify-full sslrootcert=/ca.pem sslcert=/c.pem sslkey=/k.pem",
+            {
+                "PGSSLMODE": "verify-full",
+                "PGSSLROOTCERT": "/ca.pem",
+                "PGSSLCERT": "/c.pem",
+                "PGSSLKEY": "/k.pem",
+            },
+        ),
         ("target_session_attrs=read-write", {"PGTARGETSESSIONATTRS": "read-write"}),
     ],
 )
