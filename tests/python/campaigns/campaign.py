@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from time import monotonic
 from typing import Any, Self
 
 from campaigns.ground import Ground
+
+from fiml.local_server._binaries import find_binaries
 
 __all__ = ["MOST", "Campaign", "Progress", "play_round"]
 
@@ -74,6 +77,8 @@ class Progress:
         events: what happened, counted by kind; the most of it where the kind begins so.
         seconds: of play.
         ended_at: of the last round, UTC.
+        played_on: rounds by the revision and the server that they were played on, since that is
+            written down.
     """
 
     seed: int
@@ -82,6 +87,7 @@ class Progress:
     events: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     ended_at: str = ""
+    played_on: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def read(cls, path: Path, seed: int) -> Self:
@@ -89,7 +95,8 @@ class Progress:
         if path.exists():
             kept = json.loads(path.read_text())
             if kept["seed"] == seed:
-                return cls(**{**kept, "events": Counter(kept["events"])})
+                counted = {name: Counter(kept.get(name, {})) for name in ("events", "played_on")}
+                return cls(**{**kept, **counted})
         return cls(seed)
 
     def write(self, path: Path) -> None:
@@ -105,6 +112,7 @@ class Progress:
                     "events": dict(sorted(self.events.items())),
                     "seconds": round(self.seconds, 1),
                     "ended_at": self.ended_at,
+                    "played_on": dict(self.played_on),
                 },
                 indent=2,
                 ensure_ascii=False,
@@ -125,6 +133,7 @@ class Progress:
 
         Yields each violation.
         """
+        here = f"{_revision()}, PostgreSQL {find_binaries()[0].version}"
         while self.played < rounds and monotonic() < deadline:
             number, began, violation = self.played, monotonic(), None
             try:
@@ -133,11 +142,25 @@ class Progress:
                 violation = {"round": number, "what": _told(failure)[:_LONGEST]}
                 self.violations.append(violation)
             self.played += 1
+            self.played_on[here] += 1
             self.seconds += monotonic() - began
             self.ended_at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
             self.write(path)
             if violation is not None:
                 yield violation
+
+
+def _revision() -> str:
+    """What is checked out, and whether anything but the results was changed."""
+    name = _git("describe", "--always", "--abbrev=10").stdout.strip()
+    is_changed = _git("diff", "--quiet", "HEAD", "--", ":/", ":(top,exclude)docs").returncode
+    return f"{name or 'no revision'}{' and changes' if is_changed else ''}"
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def _told(failure: Exception) -> str:

@@ -30,10 +30,10 @@ def _play(ground: Ground, choose: Random) -> Counter[str]:
 ROWS = Campaign(
     name="rows-malformed",
     disturbance=(
-        "five hundred malformed rows, straight into the tables, good ones among them; "
-        "nothing stops, and what is set aside is counted"
+        "five hundred malformed rows, straight into the tables, good ones among them; a third are "
+        "refused by their columns' types; nothing stops, and what is set aside is counted"
     ),
     play=_play,
-    rounds=10,
+    rounds=16,
     short=1,
 )
