@@ -16,6 +16,7 @@ from fiml.errors import SettingsError
 from fiml.identity._files import read_secret
 
 __all__ = [
+    "FOLDER",
     "AlertFile",
     "Channel",
     "Comparison",

@@ -64,6 +64,7 @@ class Keys:
             # Another read may have learned it meanwhile.
             if key_id < len(self.names):
                 continue
+            # No fold leaves one out; what somebody took out must not move the names of the others.
             self.nameless.extend(range(len(self.names), key_id))
             self.names.extend("" for _ in range(key_id - len(self.names)))
             if kind in _NAMELESS:
